@@ -1,0 +1,225 @@
+//! Settings: as written (TOML, `file.rs`) and as used (this file). Everything is parsed once, here; inside the house there is
+//! no string that is really a domain, a duration or a size. All mistakes are reported at once, with file, line and caret.
+//!
+//! Pure but for reading the files: nothing here opens a socket or knows whether a host answers (`feedgate check` asks that).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::mail::{Action, Address, Domain, SpamLevel};
+
+/// All settings, validated. One value is one state of the files; a reload makes a new one and swaps it in whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Banner, EHLO, `Received`, `Authentication-Results`.
+    pub hostname: Domain,
+    pub data_dir: PathBuf,
+    /// Where mail to `<postmaster>` and `postmaster@hostname` goes; such mail is refused when absent.
+    pub postmaster: Option<Address>,
+    pub smtp: Smtp,
+    pub dns: Dns,
+    pub clamav: ClamAv,
+    pub admin: Admin,
+    pub log: Log,
+    pub queue: Queue,
+    pub quarantine: Quarantine,
+    pub greylist: Greylist,
+    pub limits: Limits,
+    /// A directory with rules that replaces the built-in ones; `None`: built in.
+    pub rules: Option<PathBuf>,
+    pub domains: BTreeMap<Domain, DomainConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Smtp {
+    pub listen: Vec<SocketAddr>,
+    /// Of a message, in bytes.
+    pub size_max: u64,
+    /// Of the header section, in bytes (Exchange takes 256 KiB).
+    pub header_max: u64,
+    /// Of one line of text, in bytes without its end; RFC 5321 promises 998 and real mail has longer ones.
+    pub text_line_max: u64,
+    /// How long the end of DATA may wait for the verdict.
+    pub verdict_wait: Duration,
+    /// Between two pieces of input.
+    pub idle_timeout: Duration,
+    /// Of a whole session.
+    pub session_timeout: Duration,
+    /// Absent: STARTTLS is not offered.
+    pub tls: Option<TlsFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// For one question with its retries.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClamAv {
+    /// At least one.
+    pub addresses: Vec<ClamdAddress>,
+    /// For connecting.
+    pub connect_timeout: Duration,
+    /// For one whole scan.
+    pub scan_timeout: Duration,
+    /// Scans at a time for each address; clamd's MaxThreads times two is a good value (default 20).
+    pub scans_max: usize,
+}
+
+/// Where a clamd listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ClamdAddress {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// HTTP for `/metrics` and `/healthz`; `None` when switched off with `""`.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// As `tracing` reads it: `info`, `debug`, `feedgate=debug`.
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// How long delivery is tried; a domain may say otherwise.
+    pub lifetime: Duration,
+    /// Waits between attempts; the last one repeats. At least one.
+    pub retry: Vec<Duration>,
+    /// Deliveries at a time to one domain (Exchange allows 20 connections an address, so at most 15 is wise; default 10).
+    pub deliveries_per_domain: usize,
+    /// Deliveries at a time in all.
+    pub deliveries: usize,
+    /// Below this many free bytes on the spool's disk, new mail is answered 452 4.3.1.
+    pub reserve: u64,
+    /// How long settled messages can be traced.
+    pub history: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quarantine {
+    /// After this a quarantined message is deleted.
+    pub keep: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Greylist {
+    /// From the first try until a retry is taken.
+    pub delay: Duration,
+    /// From the first try until it is forgotten.
+    pub window: Duration,
+    /// From the last message of a host that passed until it is forgotten.
+    pub remember: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_client: usize,
+    pub recipients_per_message: usize,
+    pub errors_per_session: usize,
+    /// Networks without limits and greylisting.
+    pub allow: Vec<IpNet>,
+}
+
+/// What one customer's domain asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainConfig {
+    /// The file it stands in.
+    pub file: PathBuf,
+    /// Tried in order; at least one.
+    pub deliver_to: Vec<NextHop>,
+    pub greylist: bool,
+    pub lifetime: Duration,
+    /// For mail that cannot be scanned to the end: over a limit, or encrypted.
+    pub unscannable: Unscannable,
+    pub spam: Spam,
+}
+
+/// A customer's server, as the settings name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NextHop {
+    pub host: HopHost,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HopHost {
+    Address(IpAddr),
+    Name(Domain),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unscannable {
+    Quarantine,
+    /// Deliver with `X-Feedgate-Unscannable` and a tag in the subject.
+    DeliverTagged,
+}
+
+/// A domain's wishes for each level; only looked at when `enabled`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spam {
+    pub enabled: bool,
+    pub low: LevelPolicy,
+    pub med: LevelPolicy,
+    pub high: LevelPolicy,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LevelPolicy {
+    pub action: Action,
+    /// For [`Action::Subject`]; printable, without line ends, at most 64 characters.
+    pub text: String,
+}
+
+impl Spam {
+    /// `None` for [`SpamLevel::None`]: nothing is done at that level.
+    pub fn at(&self, level: SpamLevel) -> Option<&LevelPolicy> {
+        match level {
+            SpamLevel::None => None,
+            SpamLevel::Low => Some(&self.low),
+            SpamLevel::Med => Some(&self.med),
+            SpamLevel::High => Some(&self.high),
+        }
+    }
+}
+
+impl Config {
+    /// The settings of the domain, when it is served.
+    pub fn domain(&self, domain: &Domain) -> Option<&DomainConfig> {
+        self.domains.get(domain)
+    }
+
+    /// Whether limits and greylisting are waived for this address.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        self.limits.allow.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The settings in force, swapped whole by a reload. Whoever works on one message loads it once.
+pub type Current = std::sync::Arc<arc_swap::ArcSwap<Config>>;

@@ -1,0 +1,28 @@
+//! The words of the house: addresses, envelopes, replies, levels, decisions, outcomes, ids and time.
+//!
+//! Plain values with their parsing and their text form. Nothing here knows of sockets, files, clocks, settings or logs;
+//! every other module may use these words, and these use nothing of the house.
+
+mod address;
+mod decision;
+mod envelope;
+mod headers;
+mod ids;
+mod level;
+mod outcome;
+mod progress;
+mod reply;
+mod rewrite;
+mod time;
+
+pub use address::{Address, AddressError, Domain, Host, Mailbox, ReversePath};
+pub use decision::{Decision, Judgement, RuleHit, Verdict};
+pub use envelope::{BodyKind, Client, Envelope, MailParameters, Notify, Protocol, Recipient, Ret};
+pub use headers::{Field, HeaderSection};
+pub use ids::{IdSource, QueueId, SessionId};
+pub use level::{Action, SpamLevel};
+pub use outcome::{Outcome, Scope};
+pub use progress::{Origin, Progress, RecipientProgress, Status, Steering};
+pub use reply::{Enhanced, Reply};
+pub use rewrite::{Rewrite, Segment};
+pub use time::Timestamp;

@@ -1,0 +1,167 @@
+//! Where a message stands: the part of a queue entry that changes. One value is one whole state; the journal writes it as
+//! a snapshot each time, so that the last record wins and nothing has to be added up.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Judgement, Timestamp};
+
+/// The state of one message and of each of its recipients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it came from decides whether it is judged at all.
+    pub origin: Origin,
+    /// `None`: still to be scanned and judged, so nothing of it may be delivered.
+    pub judgement: Option<Judgement>,
+    /// When the scanner is to be asked next, and how often it has been asked in vain. Only while `judgement` is `None`.
+    pub scan_due: Timestamp,
+    pub scan_attempts: u32,
+    /// In the order of `Envelope::recipients`, and as many.
+    pub recipients: Vec<RecipientProgress>,
+    /// What operators did, oldest first; at most [`Progress::STEERINGS_MAX`], the oldest go first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steerings: Vec<Steering>,
+}
+
+/// Who made the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A client: scanned and judged before anything else.
+    Client,
+    /// This gateway: a bounce. Its text is ours and it holds at most the headers of a judged message, so it goes out unjudged.
+    Gateway,
+}
+
+/// The state of one recipient.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipientProgress {
+    pub status: Status,
+    /// `None` until the message is judged.
+    pub decision: Option<Decision>,
+    /// Delivery attempts made.
+    pub attempts: u32,
+    /// When to try next; only meaningful while `Waiting`.
+    pub due: Timestamp,
+    /// When the first attempt failed because of the host: how long it has been away for this recipient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// The last thing the next hop said, or our words for what happened; one line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_reply: String,
+    /// Set by an operator: keeps being tried until then, whatever the domain's lifetime says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended_until: Option<Timestamp>,
+}
+
+/// Where a recipient stands. The first three keep the message in the queue; the rest are final.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Status {
+    /// For its verdict, or for the next delivery attempt.
+    Waiting,
+    /// By an operator, until released.
+    Held {
+        since: Timestamp,
+    },
+    Quarantined {
+        since: Timestamp,
+        why: String,
+    },
+    Delivered {
+        at: Timestamp,
+        host: String,
+    },
+    /// The sender was told, or there was nobody to tell.
+    Bounced {
+        at: Timestamp,
+        why: String,
+    },
+    /// By policy or by an operator.
+    Deleted {
+        at: Timestamp,
+        why: String,
+    },
+    /// Refused while the sender still waited: never ours.
+    Rejected {
+        at: Timestamp,
+    },
+}
+
+/// One thing an operator did to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steering {
+    pub at: Timestamp,
+    /// The operator's name.
+    pub by: String,
+    /// `hold`, `release`, `extend 5d`, …
+    pub what: String,
+}
+
+impl Status {
+    /// Nothing more will happen to this recipient.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Status::Waiting | Status::Held { .. } | Status::Quarantined { .. })
+    }
+
+    /// The word used in tables, filters and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Status::Waiting => "waiting",
+            Status::Held { .. } => "held",
+            Status::Quarantined { .. } => "quarantined",
+            Status::Delivered { .. } => "delivered",
+            Status::Bounced { .. } => "bounced",
+            Status::Deleted { .. } => "deleted",
+            Status::Rejected { .. } => "rejected",
+        }
+    }
+}
+
+impl RecipientProgress {
+    /// Waiting, nothing tried, due at once.
+    pub fn new(due: Timestamp) -> RecipientProgress {
+        RecipientProgress {
+            status: Status::Waiting,
+            decision: None,
+            attempts: 0,
+            due,
+            failing_since: None,
+            last_reply: String::new(),
+            extended_until: None,
+        }
+    }
+}
+
+impl Progress {
+    pub const STEERINGS_MAX: usize = 20;
+
+    /// The state of a message just accepted, for `recipients` recipients.
+    pub fn accepted(origin: Origin, recipients: usize, now: Timestamp) -> Progress {
+        Progress {
+            origin,
+            judgement: None,
+            scan_due: now,
+            scan_attempts: 0,
+            recipients: vec![RecipientProgress::new(now); recipients],
+            steerings: Vec::new(),
+        }
+    }
+
+    /// Still to be scanned and judged.
+    pub fn awaits_scan(&self) -> bool {
+        self.origin == Origin::Client && self.judgement.is_none()
+    }
+
+    /// Every recipient is final: the message may go.
+    pub fn is_settled(&self) -> bool {
+        self.recipients.iter().all(|recipient| recipient.status.is_final())
+    }
+
+    /// Notes what an operator did.
+    pub fn steered(&mut self, at: Timestamp, by: &str, what: impl Into<String>) {
+        if self.steerings.len() == Progress::STEERINGS_MAX {
+            self.steerings.remove(0);
+        }
+        self.steerings.push(Steering { at, by: by.to_owned(), what: what.into() });
+    }
+}
