@@ -1,58 +1,145 @@
-//! The path of a message, from top to bottom. (skeleton: the signatures the session driver uses)
+//! The path of a message, read from top to bottom.
+//!
+//! ```text
+//! RECEIVE   connected → sender → recipient (greylist) → content → committed ⇒ 250
+//! JUDGE     scanned → classified → decided: deliver | delete | quarantine | reject (only while the sender still waits)
+//! DELIVER   due → routed → offered → settled: delivered | retry | held | bounced
+//! ```
+//!
+//! Each phase is a few short functions; what happens on failure stands above each. Details live in the leaves: `smtp` speaks,
+//! `checks` asks, `store` keeps, `scan` and `spam` judge, `queue` schedules and settles. This file decides nothing by itself but
+//! the order; `decide` is pure.
+
+mod decide;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
-use crate::mail::{Client, Envelope, MailParameters, Recipient, Reply, ReversePath, SessionId};
-use crate::smtp::Incoming;
-use crate::store::{BodyWriter, ReceivedBody};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-/// Everything the path needs, wired once by the daemon. Cloned as `Arc<Flow>`.
-pub struct Flow {}
+use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
+use crate::config::{Config, Current};
+use crate::mail::{
+    Address, Client, Decision, Enhanced, Envelope, Judgement, MailParameters, Mailbox, Outcome, Protocol, QueueId, Recipient,
+    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+};
+use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
+use crate::queue::{Delivery, Hop, Job, Queue, route};
+use crate::smtp::{ConnectFailure, Connection, Incoming, Offer, Timeouts, TlsMemory, TlsUse};
+use crate::spam::{Assessment, Engine, Facts};
+use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
+use crate::telemetry::MailLog;
+
+pub use decide::{Sender, decide};
+
+/// Everything the path needs, wired once by the daemon (or by a test, with the simulated outside).
+pub struct Flow {
+    pub config: Current,
+    pub clock: Arc<dyn Clock>,
+    pub resolver: Arc<dyn Resolver>,
+    pub scanner: Arc<dyn Scanner>,
+    pub transport: Arc<dyn Transport>,
+    pub store: Store,
+    pub queue: Queue,
+    pub greylist: Greylist,
+    pub reverse_names: ReverseNames,
+    pub engine: ArcSwap<Engine>,
+    pub maillog: MailLog,
+    pub tls_memory: TlsMemory,
+    pub timeouts: Timeouts,
+}
+
+/// How long the end of DATA waits for a reverse name that was asked for when the client connected.
+const REVERSE_NAME_PATIENCE: Duration = Duration::from_secs(2);
+/// Content larger than this is classified on a thread of its own, in bytes.
+const CLASSIFY_INLINE_MAX: u64 = 64 * 1024;
+
+// ------------------------------------------------------------------------------------------------------------ RECEIVE
 
 impl Flow {
-    /// The settings in force; a session takes them once at its start.
+    /// The settings in force; a session takes them once.
     pub fn config(&self) -> Arc<Config> {
-        todo!()
+        self.config.load_full()
     }
 
-    /// RECEIVE, connected: who is it (reverse name). `protocol` Smtp, `helo` empty, no TLS: the driver fills those in later.
-    pub async fn connected(&self, sid: SessionId, address: IpAddr) -> Client {
-        let _ = (sid, address);
-        todo!()
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
-    /// RECEIVE, sender: may it begin? A positive reply is `250 2.1.0`. Refusals are logged here.
+    /// Connected: the client's name is asked for while the dialogue goes on.
+    pub async fn connected(&self, _sid: SessionId, address: IpAddr) -> Client {
+        self.reverse_names.prefetch(address);
+        Client { address, reverse_name: None, reverse_confirmed: false, helo: String::new(), protocol: Protocol::Smtp, tls: None }
+    }
+
+    /// Sender. A full disk is said here already, before the client sends a text for nothing.
     pub async fn sender(
         &self,
         sid: SessionId,
         client: &Client,
         reverse_path: &ReversePath,
-        parameters: &MailParameters,
+        _parameters: &MailParameters,
     ) -> Reply {
-        let _ = (sid, client, reverse_path, parameters);
-        todo!()
+        if self.store.is_full() {
+            let reply = Reply::disk_full();
+            self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
+            return reply;
+        }
+        Reply::new(250, Enhanced(2, 1, 0), "Ok")
     }
 
-    /// RECEIVE, recipient: served here, and not greylisted. Refusals are logged here.
+    /// Recipient: one of ours, and not a first try. Whoever is refused here keeps the mail and can come back.
     pub async fn recipient(
         &self,
         sid: SessionId,
         client: &Client,
-        reverse_path: &ReversePath,
+        from: &ReversePath,
         incoming: Incoming,
     ) -> Result<Recipient, Reply> {
-        let _ = (sid, client, reverse_path, incoming);
-        todo!()
+        let config = self.config();
+        let typed = match &incoming.mailbox {
+            Mailbox::Address(address) => address.to_string(),
+            Mailbox::Postmaster => "postmaster".to_owned(),
+        };
+        let refuse = |reply: Reply| {
+            self.maillog.refused(self.now(), sid, client.address, "rcpt", Some(from), Some(&typed), &reply);
+            reply
+        };
+        let address = served(&config, incoming.mailbox).map_err(refuse)?;
+        self.greylisted(&config, sid, client, from, &address).await?;
+        Ok(Recipient { address, notify: incoming.notify, orcpt: incoming.orcpt })
     }
 
-    /// RECEIVE, content: where it is written while it arrives.
+    async fn greylisted(
+        &self,
+        config: &Config,
+        sid: SessionId,
+        client: &Client,
+        from: &ReversePath,
+        to: &Address,
+    ) -> Result<(), Reply> {
+        let wanted = to.domain().and_then(|domain| config.domain(domain)).is_some_and(|domain| domain.greylist);
+        if !wanted || config.allows(client.address) {
+            return Ok(());
+        }
+        match self.greylist.check(&config.greylist, client.address, from, to, self.now()).await {
+            GreylistAnswer::Pass => Ok(()),
+            GreylistAnswer::Wait { seconds } => {
+                self.maillog.greylisted(self.now(), sid, client.address, from, &to.to_string(), seconds);
+                Err(Reply::greylisted(seconds))
+            }
+        }
+    }
+
+    /// Content: where it is written while it arrives.
     pub fn receive(&self) -> BodyWriter {
-        todo!()
+        self.store.receive()
     }
 
-    /// A text that was refused while it was read, or a session that was refused at the door: logged, nothing kept.
+    /// A text refused while it was read, or a client refused at the door: logged, nothing kept.
     pub fn refused(
         &self,
         sid: SessionId,
@@ -61,13 +148,364 @@ impl Flow {
         reverse_path: Option<&ReversePath>,
         reply: &Reply,
     ) {
-        let _ = (sid, client, stage, reverse_path, reply);
-        todo!()
+        self.maillog.refused(self.now(), sid, client.address, stage, reverse_path, None, reply);
     }
 
-    /// RECEIVE, committed, and JUDGE as far as it comes in time: the reply to the end of data.
-    pub async fn content(&self, envelope: Envelope, body: ReceivedBody) -> Reply {
-        let _ = (envelope, body);
-        todo!()
+    /// A client that found no place: there is no session to speak of.
+    pub fn refused_at_door(&self, sid: SessionId, address: IpAddr, reply: &Reply) {
+        self.maillog.refused(self.now(), sid, address, "connect", None, None, reply);
+    }
+
+    /// Committed, and judged as far as it comes in time: the reply to the end of data.
+    ///
+    /// Keeping and judging start together. The reply goes out when the message is durable **and** either judged or
+    /// `smtp.verdict_wait` is over. When it cannot be kept: 451 or 452, and the sender still has it. A crash before the verdict
+    /// is recorded leaves a message without one: the next start scans it. A crash before the reply leaves the sender with its
+    /// copy: the message comes twice rather than never.
+    pub async fn content(self: &Arc<Self>, mut envelope: Envelope, body: ReceivedBody) -> Reply {
+        let over = self.clock.sleep_until(self.now() + self.config().smtp.verdict_wait);
+        let name = self.reverse_names.within(envelope.client.address, REVERSE_NAME_PATIENCE).await;
+        (envelope.client.reverse_name, envelope.client.reverse_confirmed) = (name.name, name.confirmed);
+        let envelope = Arc::new(envelope);
+        let mut judging = tokio::spawn(Arc::clone(self).judge(Arc::clone(&envelope), body.body()));
+        if let Err(reply) = self.commit(&envelope, body).await {
+            judging.abort();
+            return reply;
+        }
+        tokio::select! {
+            verdict = &mut judging => match verdict.unwrap_or(Err(NotJudged)) {
+                Ok(judgement) => self.decided_in_time(&envelope, judgement).await,
+                Err(NotJudged) => {
+                    self.judge_again_later(envelope.id).await;
+                    Reply::queued(envelope.id)
+                }
+            },
+            () = over => {
+                let id = envelope.id;
+                let flow = Arc::clone(self);
+                tokio::spawn(async move {
+                    match judging.await.unwrap_or(Err(NotJudged)) {
+                        Ok(judgement) => flow.decided_late(&envelope, judgement).await,
+                        Err(NotJudged) => flow.judge_again_later(id).await,
+                    }
+                });
+                Reply::queued(id)
+            }
+        }
+    }
+
+    /// Durable after `Ok`. Refusals are logged; the cause of a local error goes to the log only.
+    async fn commit(&self, envelope: &Envelope, body: ReceivedBody) -> Result<(), Reply> {
+        let error = match self.queue.accept(envelope.clone(), body).await {
+            Ok(_) => {
+                self.maillog.queued(self.now(), envelope);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let reply = match &error {
+            StoreError::Full => Reply::disk_full(),
+            _ => Reply::local_error(),
+        };
+        tracing::error!(id = %envelope.id, %error, "a message could not be kept; its sender was told to try again");
+        let sid = envelope.id.session;
+        self.maillog.refused(self.now(), sid, envelope.client.address, "data", Some(&envelope.reverse_path), None, &reply);
+        Err(reply)
+    }
+}
+
+/// The mailbox a recipient means, when mail for it is taken here: a served domain, or our own postmaster (RFC 5321 §4.5.1).
+fn served(config: &Config, mailbox: Mailbox) -> Result<Address, Reply> {
+    let no_postmaster = || Reply::new(550, Enhanced(5, 1, 1), "No postmaster mailbox is configured here");
+    let address = match mailbox {
+        Mailbox::Postmaster => return config.postmaster.clone().ok_or_else(no_postmaster),
+        Mailbox::Address(address) => address,
+    };
+    match address.domain() {
+        Some(domain) if config.domain(domain).is_some() => Ok(address),
+        Some(domain) if *domain == config.hostname && address.is_postmaster() => {
+            config.postmaster.clone().ok_or_else(no_postmaster)
+        }
+        _ => Err(Reply::not_served()),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- JUDGE
+
+/// There is no judgement now: the scanner gave no verdict, or the content could not be read. Never "clean": it is tried again.
+struct NotJudged;
+
+impl Flow {
+    /// Scanned and classified. Without a verdict there is no judgement, whatever else is known.
+    async fn judge(self: Arc<Self>, envelope: Arc<Envelope>, body: Body) -> Result<Judgement, NotJudged> {
+        let started = self.now();
+        let verdict = self.scanner.scan(&body).await;
+        self.maillog.scanned(self.now(), envelope.id, &verdict, self.now().since(started));
+        let assessment = match &verdict {
+            Verdict::Unavailable(_) => return Err(NotJudged),
+            Verdict::Infected(_) => Assessment::default(),
+            Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body).await?,
+        };
+        let Assessment { score, level, hits } = assessment;
+        let judgement = Judgement { at: self.now(), verdict, score, level, hits };
+        self.maillog.judged(self.now(), envelope.id, &judgement);
+        Ok(judgement)
+    }
+
+    /// The spam level, where one of the recipients' domains asked for it. Rules read content in linear time; large content is
+    /// read on a thread of its own all the same, so that it delays nobody.
+    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Assessment, NotJudged> {
+        let config = self.config();
+        let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
+        if !domains.any(|domain| domain.spam.enabled) {
+            return Ok(Assessment::default());
+        }
+        let content = body.head(Facts::CONTENT_MAX).await.map_err(|error| {
+            tracing::error!(id = %envelope.id, %error, "a message could not be read to be classified; trying again later");
+            NotJudged
+        })?;
+        let engine = self.engine.load_full();
+        if body.size() <= CLASSIFY_INLINE_MAX {
+            return Ok(engine.assess(&Facts::gather(envelope, &content)));
+        }
+        let envelope = Arc::clone(envelope);
+        let assessed = tokio::task::spawn_blocking(move || engine.assess(&Facts::gather(&envelope, &content)));
+        assessed.await.map_err(|_| NotJudged)
+    }
+
+    /// Decided while the sender waits. It can be refused only when it is refused for everybody: one reply answers for all
+    /// recipients. Where it is taken for some, `reject` counts as `delete` for the others.
+    async fn decided_in_time(&self, envelope: &Envelope, judgement: Judgement) -> Reply {
+        let decisions = self.decisions(envelope, &judgement, Sender::Waits);
+        let refusal = decisions.iter().map(|decision| match decision {
+            Decision::Reject { reply } => Some(reply),
+            _ => None,
+        });
+        let Some(refusals) = refusal.collect::<Option<Vec<_>>>() else {
+            self.decided_late(envelope, judgement).await;
+            return Reply::queued(envelope.id);
+        };
+        let reply = refusals.first().map_or_else(Reply::local_error, |reply| (*reply).clone());
+        self.record(envelope, judgement, decisions).await;
+        reply
+    }
+
+    /// Decided when the sender has its 250.
+    async fn decided_late(&self, envelope: &Envelope, judgement: Judgement) {
+        let decisions = self.decisions(envelope, &judgement, Sender::Gone);
+        self.record(envelope, judgement, decisions).await;
+    }
+
+    /// One decision for each recipient, by the policy of its domain.
+    fn decisions(&self, envelope: &Envelope, judgement: &Judgement, sender: Sender) -> Vec<Decision> {
+        let config = self.config();
+        let policy = |recipient: &Recipient| recipient.address.domain().and_then(|domain| config.domain(domain));
+        envelope.recipients.iter().map(|recipient| decide(judgement, policy(recipient), sender)).collect()
+    }
+
+    /// Makes judgement and decisions durable. When that fails the message has no verdict on disk, so it is judged again.
+    async fn record(&self, envelope: &Envelope, judgement: Judgement, decisions: Vec<Decision>) {
+        let now = self.now();
+        for (recipients, decision) in grouped(envelope, &decisions) {
+            self.maillog.decided(now, envelope.id, recipients, decision);
+        }
+        if let Err(error) = self.queue.judged(envelope.id, judgement, decisions).await {
+            tracing::error!(id = %envelope.id, %error, "a verdict could not be recorded; the message is judged again");
+            self.judge_again_later(envelope.id).await;
+        }
+    }
+
+    async fn judge_again_later(&self, id: QueueId) {
+        if let Err(error) = self.queue.scan_later(id).await {
+            tracing::error!(%id, %error, "the next scan could not be scheduled; it is made up for at the next start");
+        }
+    }
+
+    /// A message that waits for its verdict is due: from the queue, with nobody waiting.
+    async fn judge_queued(self: Arc<Self>, id: QueueId) {
+        let found = async { Ok::<_, StoreError>((self.store.entry(id).await?, self.store.body(id).await?)) };
+        let (entry, body) = match found.await {
+            Ok(found) => found,
+            Err(StoreError::NotFound) => return,
+            Err(error) => {
+                tracing::error!(%id, %error, "a message in the queue could not be read; trying again later");
+                return self.judge_again_later(id).await;
+            }
+        };
+        let envelope = Arc::new(entry.envelope.clone());
+        match Arc::clone(&self).judge(Arc::clone(&envelope), body).await {
+            Ok(judgement) => self.decided_late(&envelope, judgement).await,
+            Err(NotJudged) => self.judge_again_later(id).await,
+        }
+    }
+}
+
+/// Recipients with the same decision, in one line of the mail log.
+fn grouped<'a>(envelope: &Envelope, decisions: &'a [Decision]) -> Vec<(Vec<String>, &'a Decision)> {
+    let mut groups: Vec<(Vec<String>, &Decision)> = Vec::new();
+    for (recipient, decision) in envelope.recipients.iter().zip(decisions) {
+        let address = recipient.address.to_string();
+        match groups.iter_mut().find(|(_, known)| *known == decision) {
+            Some((addresses, _)) => addresses.push(address),
+            None => groups.push((vec![address], decision)),
+        }
+    }
+    groups
+}
+
+// ------------------------------------------------------------------------------------------------------------ DELIVER
+
+impl Flow {
+    /// Due: does what is due until told to stop, then lets what has begun come to its end within `patience`. What is cut off
+    /// there has settled nothing: it is tried again after the next start.
+    pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let job = tokio::select! {
+                job = self.queue.next() => job,
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            };
+            let flow = Arc::clone(&self);
+            match job {
+                Job::Scan(id) => tasks.spawn(flow.judge_queued(id)),
+                Job::Deliver(delivery) => tasks.spawn(flow.deliver(delivery)),
+            };
+        }
+        let all = async { while tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = self.clock.sleep_until(self.now() + patience) => {}
+        }
+    }
+
+    /// Delivers one message, and others for the same destination over the same connection while there are any.
+    async fn deliver(self: Arc<Self>, first: Delivery) {
+        let mut connection = None;
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            let outcomes = self.attempt(&delivery, &mut connection).await;
+            connection = connection.filter(Connection::is_reusable);
+            next = connection.as_ref().and_then(|_| self.queue.another(&delivery));
+            let id = delivery.entry.envelope.id;
+            if let Err(error) = self.queue.settle(delivery, outcomes).await {
+                tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
+            }
+        }
+        if let Some(connection) = connection {
+            connection.quit().await;
+        }
+    }
+
+    /// Routed and offered: tries the destination's hosts in order until every recipient has an answer. What no host answered
+    /// for is tried again by the schedule; nothing that goes wrong here loses the message.
+    async fn attempt(&self, delivery: &Delivery, connection: &mut Option<Connection>) -> Vec<Outcome> {
+        let (body, rewrite) = match self.outgoing(delivery).await {
+            Ok(outgoing) => outgoing,
+            Err(why) => return vec![Outcome::Retry { scope: Scope::Message, host: None, reply: why }; delivery.recipients.len()],
+        };
+        let mut pending = Attempt::new(&delivery.recipients);
+        if let Some(open) = connection {
+            pending.offer(open, &delivery.entry.envelope, &body, &rewrite).await;
+        }
+        if pending.is_over() {
+            return pending.outcomes;
+        }
+        *connection = None;
+        let hops = match route(&delivery.destination, &self.config(), &*self.resolver).await {
+            Ok(hops) => hops,
+            Err(failure) => return pending.ended(Outcome::from(failure)),
+        };
+        for hop in &hops {
+            match self.connect(hop).await {
+                Ok(mut open) => {
+                    pending.offer(&mut open, &delivery.entry.envelope, &body, &rewrite).await;
+                    *connection = Some(open);
+                }
+                Err(why) => pending.unanswered(Outcome::Retry { scope: Scope::Host, host: Some(hop.to_string()), reply: why }),
+            }
+            if pending.is_over() {
+                break;
+            }
+        }
+        pending.outcomes
+    }
+
+    /// The content and how it goes out. The last gate of the second promise: whatever the queue says, nothing without a
+    /// verdict passes here.
+    async fn outgoing(&self, delivery: &Delivery) -> Result<(Body, Rewrite), String> {
+        let Entry { envelope, progress } = &*delivery.entry;
+        if progress.awaits_scan() {
+            tracing::error!(id = %envelope.id, "a message without a verdict was due for delivery; it is kept back");
+            return Err("not scanned yet".to_owned());
+        }
+        let config = self.config();
+        let body = self.store.body(envelope.id).await.map_err(|error| format!("the spool could not be read: {error}"))?;
+        let head = body
+            .head(config.smtp.header_max.max(HEAD_MIN))
+            .await
+            .map_err(|error| format!("the spool could not be read: {error}"))?;
+        let rewrite = mark(&head, envelope, progress.judgement.as_ref(), delivery.decision(), &config.hostname);
+        Ok((body, rewrite))
+    }
+
+    /// A session with this host; in clear text where its TLS is known not to work.
+    async fn connect(&self, hop: &Hop) -> Result<Connection, String> {
+        let helo = self.config().hostname.to_string();
+        let open = |tls| Connection::open(&*self.transport, hop.address, &hop.name, &helo, tls, &self.timeouts);
+        match open(self.tls_memory.advice(hop.address, self.now())).await {
+            Err(ConnectFailure::Tls { why }) => {
+                if self.tls_memory.failed(hop.address, self.now()) {
+                    tracing::warn!(host = %hop, %why, "the TLS handshake failed; mail goes to this host in clear text for a week");
+                }
+                open(TlsUse::Never).await.map_err(|failure| failure.to_string())
+            }
+            other => other.map_err(|failure| failure.to_string()),
+        }
+    }
+}
+
+/// The header section is looked for in at least this much of a message, in bytes, whatever `smtp.header_max` says now.
+const HEAD_MIN: u64 = 256 * 1024;
+
+/// One attempt in progress: what each recipient has been answered so far.
+struct Attempt<'a> {
+    recipients: &'a [usize],
+    /// One for each of `recipients`. `Retry` with `Scope::Host` means that the next host may be asked.
+    outcomes: Vec<Outcome>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(recipients: &'a [usize]) -> Attempt<'a> {
+        let untried = Outcome::Retry { scope: Scope::Host, host: None, reply: "no server to try".to_owned() };
+        Attempt { recipients, outcomes: vec![untried; recipients.len()] }
+    }
+
+    fn is_open(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Retry { scope: Scope::Host, .. })
+    }
+
+    fn is_over(&self) -> bool {
+        !self.outcomes.iter().any(Attempt::is_open)
+    }
+
+    /// Offers the message for those that no host has answered for.
+    async fn offer(&mut self, connection: &mut Connection, envelope: &Envelope, body: &Body, rewrite: &Rewrite) {
+        let open: Vec<usize> = (0..self.outcomes.len()).filter(|place| Attempt::is_open(&self.outcomes[*place])).collect();
+        let recipients: Vec<usize> = open.iter().map(|place| self.recipients[*place]).collect();
+        let answers = connection.offer(&Offer { envelope, recipients: &recipients, body, rewrite }).await;
+        for (place, answer) in open.into_iter().zip(answers) {
+            self.outcomes[place] = answer;
+        }
+    }
+
+    /// No answer from this host either.
+    fn unanswered(&mut self, outcome: Outcome) {
+        self.outcomes.iter_mut().filter(|outcome| Attempt::is_open(outcome)).for_each(|open| *open = outcome.clone());
+    }
+
+    fn ended(mut self, outcome: Outcome) -> Vec<Outcome> {
+        self.unanswered(outcome);
+        self.outcomes
     }
 }

@@ -9,6 +9,7 @@ mod envelope;
 mod headers;
 mod ids;
 mod level;
+mod marking;
 mod outcome;
 mod progress;
 mod reply;
@@ -21,6 +22,7 @@ pub use envelope::{BodyKind, Client, Envelope, MailParameters, Notify, Protocol,
 pub use headers::{Field, HeaderSection};
 pub use ids::{IdSource, QueueId, SessionId};
 pub use level::{Action, SpamLevel};
+pub use marking::{is_forged, mark};
 pub use outcome::{Outcome, Scope};
 pub use progress::{Origin, Progress, RecipientProgress, Status, Steering};
 pub use reply::{Enhanced, Reply};

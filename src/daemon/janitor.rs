@@ -1,0 +1,43 @@
+//! What has to be done from time to time: prove the scanner every minute; throw away, every hour, what has expired in
+//! greylist, quarantine and history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::flow::Flow;
+use crate::outside::{Scanner, ScannerHealth};
+use crate::scan::Pool;
+use crate::store::History;
+
+const PROVE_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs until told to stop.
+pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop: watch::Receiver<bool>) {
+    let mut sweep_due = flow.now() + SWEEP_EVERY;
+    loop {
+        let up = matches!(scanner.health(), ScannerHealth::Up { .. });
+        flow.maillog.metrics().scanner_up.set(i64::from(up));
+        if flow.now() >= sweep_due {
+            sweep(&flow, &history).await;
+            sweep_due = flow.now() + SWEEP_EVERY;
+        }
+        tokio::select! {
+            () = flow.clock.sleep_until(flow.now() + PROVE_EVERY) => scanner.prove().await,
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+async fn sweep(flow: &Flow, history: &History) {
+    let now = flow.now();
+    let greylist = flow.greylist.sweep(now).await;
+    let lines = history.sweep(now - flow.config().queue.history).await;
+    let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
+        0
+    });
+    tracing::info!(greylist, history = lines, quarantine, "expired entries removed");
+}
