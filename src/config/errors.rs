@@ -34,7 +34,7 @@ pub struct ConfigError {
     message: String,
     file: PathBuf,
     /// `None`: the file as a whole.
-    spot: Option<Spot>,
+    spot: Option<Box<Spot>>,
     help: Option<String>,
 }
 
@@ -114,7 +114,7 @@ pub(super) fn explain(text: &Text, mut mistakes: Vec<Mistake>) -> Vec<ConfigErro
     let placed = mistakes.into_iter().take(ERRORS_MAX).map(|Mistake { bytes, message, help }| ConfigError {
         message: bounded(&message),
         file: text.name.clone(),
-        spot: bytes.map(|bytes| text.spot(bytes)),
+        spot: bytes.map(|bytes| Box::new(text.spot(bytes))),
         help: help.as_deref().map(bounded),
     });
     let mut errors: Vec<ConfigError> = placed.collect();
@@ -218,7 +218,7 @@ impl fmt::Display for ConfigError {
         writeln!(f, "error: {}", self.message)?;
         let gutter = self.spot.as_ref().map_or(1, |spot| spot.line.to_string().len()) + 1;
         writeln!(f, "{:gutter$}--> {}", "", self.place())?;
-        if let Some(Spot { line, excerpt, indent, width, .. }) = &self.spot {
+        if let Some(Spot { line, excerpt, indent, width, .. }) = self.spot.as_deref() {
             writeln!(f, "{:gutter$} |", "")?;
             writeln!(f, "{line:>gutter$} | {excerpt}")?;
             writeln!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(*width))?;

@@ -54,7 +54,8 @@ impl Surroundings {
 pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let hostname = top.required("hostname", "\"mx1.isp.example\"", |value| {
         let help = "the name of this gateway, to which its addresses lead back, like \"mx1.isp.example\"";
-        full_domain(text(value)?).map_err(|fault| fault.help(help))
+        let name = text(value)?;
+        full_domain(name).map_err(|why| Fault::new(format!("is {name:?}, which {why}")).help(help))
     });
     let data_dir = top.get("data_dir", PathBuf::from(defaults::DATA_DIR), |value| path(value, base));
     let postmaster = top.optional("postmaster", |value| postmaster(value, hostname.as_ref()));
@@ -102,7 +103,8 @@ fn postmaster(value: &DeValue<'_>, hostname: Option<&Domain>) -> Result<Address,
     match address.domain() {
         None => Err(Fault::new("must have a domain, not an address in brackets")),
         Some(domain) if Some(domain) == hostname => {
-            Err(Fault::new("is an address of this gateway itself, whose mail it would send to itself").help("name a mailbox elsewhere"))
+            Err(Fault::new("is an address of this gateway itself, whose mail it would send to itself")
+                .help("name a mailbox elsewhere"))
         }
         Some(_) => Ok(address),
     }
@@ -259,7 +261,8 @@ fn limits(mut table: Table<'_>) -> Limits {
     let recipients = default.recipients_per_message;
     let limits = Limits {
         connections: table.get("connections", default.connections, |value| count(value, CONNECTIONS)),
-        connections_per_client: table.get("connections_per_client", default.connections_per_client, |value| count(value, CONNECTIONS)),
+        connections_per_client: table
+            .get("connections_per_client", default.connections_per_client, |value| count(value, CONNECTIONS)),
         recipients_per_message: table.get("recipients_per_message", recipients, |value| count(value, 1..=100_000)),
         errors_per_session: table.get("errors_per_session", default.errors_per_session, |value| count(value, 1..=10_000)),
         allow: table.set("allow", default.allow, network),
@@ -331,8 +334,7 @@ fn spam(mut table: Table<'_>) -> Spam {
 }
 
 fn action(value: &DeValue<'_>) -> Result<Action, Fault> {
-    const ALL: [Action; 6] =
-        [Action::None, Action::Header, Action::Subject, Action::Quarantine, Action::Delete, Action::Reject];
+    const ALL: [Action; 6] = [Action::None, Action::Header, Action::Subject, Action::Quarantine, Action::Delete, Action::Reject];
     choice(value, &ALL.map(|action| (action.as_str(), action)))
 }
 

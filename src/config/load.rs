@@ -74,8 +74,10 @@ impl Domains {
         for (name, bytes, table) in table.named_tables("domains.\"…\"") {
             let domain = match values::full_domain(name) {
                 Ok(domain) => domain,
-                Err(fault) => {
-                    table.refuse_name(bytes, fault.help("quotes keep the name together, as in [domains.\"customer.example\"]"));
+                Err(why) => {
+                    // [domains.customer.example] is three tables in each other, the second called `customer`.
+                    let help = "the whole name, in quotes: [domains.\"customer.example\"]";
+                    table.refuse_name(bytes, Fault::new(why).help(help));
                     continue;
                 }
             };
@@ -106,7 +108,7 @@ fn read_main(text: &Text, domains: &mut Domains) -> (Option<Config>, Surrounding
 fn read_domain_file(text: &Text, surroundings: &Surroundings, domains: &mut Domains) -> Vec<ConfigError> {
     let (errors, _) = reader::read_text(text, |mut top| {
         let table = top.table("domains", "domains");
-        top.finish();
+        top.finish_with_help("a file in domains/ holds [domains.\"…\"] tables and nothing else");
         domains.read(table, surroundings, text);
     });
     errors

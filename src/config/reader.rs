@@ -42,7 +42,8 @@ impl Fault {
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
@@ -67,6 +68,8 @@ struct Unknown {
     table: &'static str,
     /// As its header writes it.
     path: String,
+    /// Better than a guess.
+    help: Option<&'static str>,
 }
 
 /// Reads the text with `read`, which gets its top level. Returns the mistakes and the keys that were asked for; a file that is
@@ -99,17 +102,22 @@ pub(super) fn read_text(text: &Text, read: impl FnOnce(Table<'_>)) -> (Vec<Confi
 impl Unknown {
     /// Said last, when all keys of all tables are known: a key is often right but below the wrong header.
     fn explain(&self, known: &BTreeSet<Key>) -> Mistake {
-        let place = if self.path.is_empty() { "at the top level".into() } else { format!("in [{}]", self.path) };
         let here = || known.iter().filter(|(table, _)| *table == self.table).map(|(_, key)| *key);
-        let elsewhere = known.iter().find(|(table, key)| *table != self.table && *key == self.key);
-        let help = match (suggest::closest(&self.key, here()), elsewhere) {
-            (Some(meant), _) => format!("did you mean `{meant}`?"),
-            (None, Some(("", key))) => format!("`{key}` belongs at the top, above the first [table]"),
-            (None, Some((table, key))) => format!("`{key}` belongs in [{table}]"),
+        let elsewhere = known.iter().filter(|(table, key)| *table != self.table && *key == self.key);
+        let places: Vec<String> = elsewhere.map(|(table, _)| Unknown::belongs(table)).collect();
+        let help = match (self.help, suggest::closest(&self.key, here())) {
+            (Some(help), _) => help.to_owned(),
+            (None, Some(meant)) => format!("did you mean `{meant}`?"),
+            (None, None) if !places.is_empty() => format!("`{}` belongs {}", self.key, places.join(" or ")),
             (None, None) => format!("known here: {}", here().collect::<Vec<_>>().join(", ")),
         };
+        let place = if self.path.is_empty() { "at the top level".to_owned() } else { format!("in [{}]", self.path) };
         let message = format!("unknown key `{}` {place}", self.key.escape_debug());
         Mistake { bytes: Some(self.bytes.clone()), message, help: Some(help) }
+    }
+
+    fn belongs(table: &str) -> String {
+        if table.is_empty() { "at the top, above the first [table]".to_owned() } else { format!("in [{table}]") }
     }
 }
 
@@ -159,7 +167,7 @@ impl<'r> Table<'r> {
         self.report(key, self.header.clone(), Fault::new("is missing").help(format!("add a line like `{key} = {example}`")));
     }
 
-    /// A list that has a default. Entries that cannot be used are reported one by one.
+    /// A list that has a default. Entries that cannot be used are reported one by one, and then the default is taken.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -182,7 +190,8 @@ impl<'r> Table<'r> {
                 Err(fault) => self.report(key, Some(entry.span()), fault),
             }
         }
-        list
+        // Half a list could be wrong together with other settings in ways that the whole one is not.
+        if self.is_sound(&[key]) { list } else { default }
     }
 
     /// A list in which no entry stands twice.
@@ -245,7 +254,7 @@ impl<'r> Table<'r> {
     pub(super) fn not_yet(&mut self, key: &'static str) {
         self.asked.push(key);
         if let Some((written, _)) = self.entries.and_then(|entries| entries.get_key_value(key)) {
-            let fault = Fault::new("is not available in this version").help("remove it; nothing would happen by it yet");
+            let fault = Fault::new("is not available in this version").help("leave it out for now");
             self.report(key, Some(written.span()), fault);
         }
     }
@@ -277,13 +286,22 @@ impl<'r> Table<'r> {
         self.say(Some(bytes), &self.path, fault);
     }
 
-    /// Reports what nobody asked for.
+    /// Reports what nobody asked for, with what is probably meant.
     pub(super) fn finish(self) {
+        self.report_unknown(None);
+    }
+
+    /// Reports what nobody asked for, where the reason is known.
+    pub(super) fn finish_with_help(self, help: &'static str) {
+        self.report_unknown(Some(help));
+    }
+
+    fn report_unknown(self, help: Option<&'static str>) {
         let mut findings = self.findings.borrow_mut();
         let not_asked = |key: &str| !self.asked.contains(&key);
         for (key, _) in self.entries.into_iter().flatten().filter(|(key, _)| not_asked(key.get_ref())) {
             let (key, bytes) = (key.get_ref().to_string(), key.span());
-            findings.unknown.push(Unknown { key, bytes, table: self.name, path: self.path.clone() });
+            findings.unknown.push(Unknown { key, bytes, table: self.name, path: self.path.clone(), help });
         }
     }
 

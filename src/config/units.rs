@@ -17,6 +17,8 @@ pub enum UnitError {
     Month,
     #[error("is not a number with a unit")]
     NotANumber,
+    #[error("is not a whole number with a unit")]
+    NotWhole,
     #[error("is too large")]
     TooLarge,
 }
@@ -38,9 +40,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     })
 }
 
-/// The shortest way to write it: `2d`, `1h 30m`, `0s`.
+/// As it is written in the settings: `2d`, `1h 30m`, `500ms`, `0s`. Less than a millisecond is not shown.
 pub fn show_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    const DAY: u128 = 24 * 60 * 60 * 1000;
+    const UNITS: [(&str, u128); 5] = [("d", DAY), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
+    let mut rest = duration.as_millis();
+    let mut shown = Vec::new();
+    for (name, length) in UNITS {
+        if rest >= length {
+            shown.push(format!("{}{name}", rest / length));
+        }
+        rest %= length;
+    }
+    if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
 }
 
 const UNITS: [(&str, u64); 9] = [
@@ -64,7 +76,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         return Err(UnitError::Empty);
     }
     if number.is_empty() || unit.starts_with(|letter: char| !letter.is_alphabetic()) {
-        return Err(UnitError::NotANumber);
+        return Err(UnitError::NotWhole);
     }
     if unit.is_empty() {
         return Err(UnitError::NoUnit);
@@ -78,7 +90,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 
 /// In the largest binary unit that leaves no rest: `50MiB`, `1500B`.
 pub fn show_size(bytes: u64) -> String {
-    let exact = UNITS.iter().rev().find(|(name, factor)| name.ends_with("iB") && bytes >= *factor && bytes.is_multiple_of(*factor));
+    let exact =
+        UNITS.iter().rev().find(|(name, factor)| name.ends_with("iB") && bytes >= *factor && bytes.is_multiple_of(*factor));
     exact.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
@@ -114,7 +127,7 @@ mod tests {
         assert_eq!(parse_size("90"), Err(UnitError::NoUnit));
         assert_eq!(parse_size("50M"), Err(UnitError::UnknownUnit("M".into())));
         for text in ["-1MiB", "1.5MiB", "MiB", "1_000B"] {
-            assert_eq!(parse_size(text), Err(UnitError::NotANumber), "{text}");
+            assert_eq!(parse_size(text), Err(UnitError::NotWhole), "{text}");
         }
         for text in ["99999999999999999999B", "18446744073709551615KB"] {
             assert_eq!(parse_size(text), Err(UnitError::TooLarge), "{text}");
@@ -126,7 +139,7 @@ mod tests {
         for text in ["50MiB", "2GiB", "512KiB", "1500B", "0B", "1025KiB"] {
             assert_eq!(show_size(parse_size(text).unwrap()), text);
         }
-        for text in ["2d", "1h 30m", "10s", "0s"] {
+        for text in ["2d", "365d", "1h 30m", "61d 1s", "10s", "1s 500ms", "0s"] {
             assert_eq!(show_duration(parse_duration(text).unwrap()), text);
         }
     }

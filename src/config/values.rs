@@ -21,6 +21,7 @@ const SIZE_HELP: &str = "sizes need a unit, like \"50MiB\": B, KiB, MiB, GiB, KB
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
     match value {
         DeValue::String(text) => Ok(text),
+        list @ (DeValue::Array(_) | DeValue::Table(_)) => Err(Fault::kind("text", list)),
         other => Err(Fault::kind("text", other).help("text stands in quotes")),
     }
 }
@@ -69,7 +70,10 @@ pub(super) fn size(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u6
 
 fn quantity<T>(value: &DeValue<'_>, parse: impl Fn(&str) -> Result<T, UnitError>, help: &str) -> Result<T, Fault> {
     match value {
-        DeValue::String(text) => parse(text).map_err(|error| Fault::new(format!("is {text:?}, which {error}")).help(help)),
+        DeValue::String(text) => parse(text).map_err(|error| {
+            let fault = Fault::new(format!("is {text:?}, which {error}"));
+            if error == UnitError::TooLarge { fault } else { fault.help(help) }
+        }),
         DeValue::Integer(number) => Err(Fault::new(format!("is {number}, which has no unit")).help(help)),
         other => Err(Fault::kind("text", other).help(help)),
     }
@@ -83,7 +87,10 @@ pub(super) fn choice<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Resul
     }
     let names = || words.iter().map(|(word, _)| *word);
     let all: Vec<String> = names().map(|word| format!("{word:?}")).collect();
-    let fault = Fault::new(format!("is {written:?}; it must be one of {}", all.join(", ")));
+    let fault = Fault::new(match all.len() {
+        0..=2 => format!("is {written:?}; it must be {}", all.join(" or ")),
+        _ => format!("is {written:?}; it must be one of {}", all.join(", ")),
+    });
     Err(match suggest::closest(written, names()) {
         Some(meant) => fault.help(format!("did you mean {meant:?}?")),
         None => fault,
@@ -96,12 +103,12 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(value: &DeValue<'_>, help: &
     text.parse().map_err(|error| Fault::new(format!("is {text:?}: {error}")).help(help))
 }
 
-/// A name with a dot in it.
-pub(super) fn full_domain(text: &str) -> Result<Domain, Fault> {
+/// A name with a dot in it; the error says what is wrong.
+pub(super) fn full_domain(text: &str) -> Result<Domain, &'static str> {
     match Domain::parse(text) {
         Ok(domain) if domain.as_str().contains('.') => Ok(domain),
-        Ok(_) => Err(Fault::new(format!("is {text:?}, which is not a full domain name"))),
-        Err(_) => Err(Fault::new(format!("is {text:?}, which is not a domain name"))),
+        Ok(_) => Err("is not a full domain name"),
+        Err(_) => Err("is not a domain name"),
     }
 }
 
@@ -147,7 +154,9 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Fault> {
         Ok(network) if network.trunc() != network => Err(Fault::new(format!("is {text:?}, an address inside of a network"))
             .help(format!("the network is {:?}", network.trunc().to_string()))),
         Ok(network) => Ok(network),
-        Err(_) => Err(Fault::new(format!("is {text:?}, which is not a network")).help("like \"192.0.2.0/24\" or \"2001:db8::/32\"")),
+        Err(_) => {
+            Err(Fault::new(format!("is {text:?}, which is not a network")).help("like \"192.0.2.0/24\" or \"2001:db8::/32\""))
+        }
     }
 }
 

@@ -168,6 +168,20 @@ fn values_are_read_as_they_are_meant() {
     assert_eq!(spam.high.action, feedgate::mail::Action::Quarantine);
 }
 
+#[test]
+fn ten_thousand_domains_in_one_file_are_read_and_their_mistakes_bounded() {
+    let domain = |number| format!("[domains.\"customer{number}.example\"]\ndeliver_to = [\"203.0.113.5\"]\n");
+    let text: String = (0..10_000).map(domain).collect();
+    let text = format!("hostname = \"mx1.isp.example\"\n{text}");
+    assert_eq!(valid(&text).domains.len(), 10_000);
+    let errors = Config::parse(&text.replace("203.0.113.5", "mail server"), Path::new("a.toml")).unwrap_err();
+    assert_eq!(errors.count(), 101);
+    assert_eq!(
+        errors.iter().last().map(|error| error.brief()).as_deref(),
+        Some("a.toml: 9900 more errors in this file are not shown")
+    );
+}
+
 #[track_caller]
 fn load_error(path: &Path) -> ConfigErrors {
     Config::load(path).expect_err("must not load")
@@ -183,10 +197,7 @@ fn files_that_cannot_be_read_are_errors_with_the_systems_reason() {
         "error: cannot read the settings: No such file or directory (os error 2)\n  --> DIR/feedgate.toml\n   \
          = help: name the file with --config FILE\n"
     );
-    assert_eq!(
-        shown(load_error(dir.path())),
-        "error: cannot read the settings: Is a directory (os error 21)\n  --> DIR\n"
-    );
+    assert_eq!(shown(load_error(dir.path())), "error: cannot read the settings: Is a directory (os error 21)\n  --> DIR\n");
     fs::write(&file, b"hostname = \"mx1.isp.example\"\n# \xff\n").unwrap();
     assert_eq!(shown(load_error(&file)), "error: is not valid UTF-8 (line 2)\n  --> DIR/feedgate.toml\n");
     assert_eq!(
