@@ -2,6 +2,18 @@
 //! no string that is really a domain, a duration or a size. All mistakes are reported at once, with file, line and caret.
 //!
 //! Pure but for reading the files: nothing here opens a socket or knows whether a host answers (`feedgate check` asks that).
+//! Settings that do not validate are never used in part: [`Config::load`] gives all or nothing.
+
+mod defaults;
+mod errors;
+mod file;
+mod hop;
+mod load;
+mod reader;
+mod suggest;
+pub mod units;
+mod values;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +23,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::mail::{Action, Address, Domain, SpamLevel};
+
+pub use errors::{ConfigError, ConfigErrors};
+pub use hop::HopError;
+pub use load::keys;
+pub use watch::{Source, watch};
 
 /// All settings, validated. One value is one state of the files; a reload makes a new one and swaps it in whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,6 +234,8 @@ impl Config {
 
     /// Whether limits and greylisting are waived for this address.
     pub fn allows(&self, address: IpAddr) -> bool {
+        // ::ffff:192.0.2.1 is how a socket for both families shows 192.0.2.1.
+        let address = address.to_canonical();
         self.limits.allow.iter().any(|network| network.contains(&address))
     }
 }
