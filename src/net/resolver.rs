@@ -277,6 +277,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn localhost_needs_no_server() {
+        let addresses = dns(vec![]).await.addresses(&domain("localhost")).await.unwrap();
+        assert!(addresses.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[tokio::test]
     async fn mail_exchangers_come_best_first() {
         let dns = dns(vec![
             (
@@ -305,7 +311,11 @@ mod tests {
     async fn names_that_are_no_names_are_left_out() {
         let many = (0..30).map(|number| wire_name(&format!("host{number}.example"))).collect();
         let dns = dns(vec![
-            ("1.2.0.192.in-addr.arpa", PTR, Ok(vec![wire_name("mail.customer.example"), wire_name("a b.example"), wire_name("")])),
+            (
+                "1.2.0.192.in-addr.arpa",
+                PTR,
+                Ok(vec![wire_name("mail.customer.example"), wire_name("a b.example"), wire_name("")]),
+            ),
             ("2.2.0.192.in-addr.arpa", PTR, Ok(many)),
             ("3.2.0.192.in-addr.arpa", PTR, Err(NXDOMAIN)),
         ])

@@ -36,9 +36,8 @@ pub fn server_tls(files: &config::TlsFiles) -> Result<Arc<ServerConfig>, String>
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let nothing = "no certificate in PEM (a line -----BEGIN CERTIFICATE-----)";
-    let chain: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|error| pem_error(file, error, nothing))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| pem_error(file, error, nothing))?;
     if chain.is_empty() { Err(pem_error(file, PemError::NoItemsFound, nothing)) } else { Ok(chain) }
 }
 

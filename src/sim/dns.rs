@@ -75,7 +75,12 @@ impl Dns {
         self.zone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer<T: Clone>(&self, kind: &str, name: String, records: impl FnOnce(&Zone) -> Option<&Vec<T>>) -> Result<Vec<T>, DnsError> {
+    fn answer<T: Clone>(
+        &self,
+        kind: &str,
+        name: String,
+        records: impl FnOnce(&Zone) -> Option<&Vec<T>>,
+    ) -> Result<Vec<T>, DnsError> {
         let zone = self.zone();
         if zone.fail.contains(&name) || zone.fail.contains(&format!("{kind} {name}")) {
             return Err(DnsError::Temporary(format!("{kind} {name}: simulated failure")));

@@ -15,6 +15,7 @@ mod dns;
 mod network;
 mod scanner;
 mod server;
+mod session;
 
 pub use clock::Clock;
 pub use dns::{Dns, Zone};

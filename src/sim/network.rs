@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use crate::outside::{Pending, Stream, Transport};
 
-use super::server::{HANDSHAKE, HANDSHAKE_DONE, Reach, Server};
+use super::server::{Reach, Server};
+use super::session::{HANDSHAKE, HANDSHAKE_DONE};
 
 /// What a connection holds in each direction, in bytes: as much as a real one usually does.
 const BUFFER: usize = 64 * 1024;
@@ -88,7 +89,7 @@ impl Transport for Network {
                 stream.write_all(HANDSHAKE).await?;
                 let mut answer = [0; HANDSHAKE_DONE.len()];
                 stream.read_exact(&mut answer).await?;
-                Ok(answer == *HANDSHAKE_DONE)
+                io::Result::Ok(answer == *HANDSHAKE_DONE)
             };
             match timeout(wait, handshake).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))? {
                 true => Ok(stream),

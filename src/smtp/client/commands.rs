@@ -3,9 +3,7 @@
 //! Nothing of a sender's making can end a line or a path early: addresses are written by `Address`, which quotes; ENVID and
 //! ORCPT, kept as they came, are left out when they hold anything but printable ASCII.
 
-use smtp_proto::{
-    EXT_8BIT_MIME, EXT_CHUNKING, EXT_DSN, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8, EXT_START_TLS, EhloResponse,
-};
+use smtp_proto::{EXT_8BIT_MIME, EXT_CHUNKING, EXT_DSN, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8, EXT_START_TLS, EhloResponse};
 
 use crate::mail::{BodyKind, Envelope, Notify, Recipient, Ret};
 

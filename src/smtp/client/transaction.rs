@@ -2,12 +2,12 @@
 //!
 //! | reply | meaning |
 //! |---|---|
-//! | 421 anywhere | `Retry`, scope host; the session is over |
+//! | 421 anywhere | `Retry`, scope host, or message for 421 4.4.x (this connection was too slow or too long); the session is over |
 //! | 4xx to MAIL or DATA | `Retry`, scope message; host when it says 4.3.1 or 4.3.2 (Exchange's back pressure, maintenance) |
 //! | 4xx to RCPT | `Retry`, scope recipient; after 452 4.5.3 (too many) the rest are not asked: they come next |
 //! | 5xx | `Failed`, for this recipient, or at MAIL, DATA and the end for all that have no answer |
 //! | 2xx to the end of data | `Delivered` |
-//! | silence, nonsense, a broken connection | `Retry`, before the text scope host, from the text on scope message |
+//! | silence, nonsense, a broken connection | `Retry`, before the text of the first message scope host, later scope message |
 //!
 //! 4.3.0 is not the host's trouble: servers say it when a filter of theirs fails over one message, and one message must
 //! not make the others wait. `432 4.3.2` (one mailbox of Exchange is busy) is not either.
@@ -128,7 +128,7 @@ impl Connection {
             let sender = if with_mail { self.sender_reply().await? } else { Ok(()) };
             let full = self.recipient_replies(group, answers).await?;
             if with_data {
-                data_reply = Some(self.reply("DATA", self.timeouts.data_init, Scope::Host).await?);
+                data_reply = Some(self.reply("DATA", self.timeouts.data_init, self.session_scope()).await?);
             }
             if let Err(refused) = sender {
                 // Replies to RCPT after a refused MAIL say nothing about the recipients (503).
@@ -152,14 +152,14 @@ impl Connection {
             Some(reply) => Ok(Some(reply)),
             None => {
                 self.say("DATA\r\n").await?;
-                self.reply("DATA", self.timeouts.data_init, Scope::Host).await.map(Some)
+                self.reply("DATA", self.timeouts.data_init, self.session_scope()).await.map(Some)
             }
         }
     }
 
     /// The reply to MAIL; the inner error is a refusal, after which the session is still in step.
     async fn sender_reply(&mut self) -> Step<Step<()>> {
-        let reply = self.reply("MAIL", self.timeouts.command, Scope::Host).await?;
+        let reply = self.reply("MAIL", self.timeouts.command, self.session_scope()).await?;
         Ok(if reply.is_positive() { Ok(()) } else { Err(self.refusal(&reply, Scope::Message)) })
     }
 
@@ -167,18 +167,16 @@ impl Connection {
     async fn recipient_replies(&mut self, group: &[usize], answers: &mut Answers) -> Step<Option<Outcome>> {
         let mut full = None;
         for place in group {
-            let reply = self.reply("RCPT", self.timeouts.command, Scope::Host).await?;
+            let reply = self.reply("RCPT", self.timeouts.command, self.session_scope()).await?;
             if reply.is_positive() {
                 continue;
             }
             // RFC 5321 §4.2: 3xx is no answer to RCPT.
             if reply.code < 400 {
-                return Err(self.broken(Scope::Host, &format!("unexpected reply to RCPT: {}", reply.text)));
+                return Err(self.broken(self.session_scope(), &format!("unexpected reply to RCPT: {}", reply.text)));
             }
-            let outcome = match reply.is_permanent() {
-                true => self.failed(reply.text.clone()),
-                false => self.retry(Scope::Recipient, &reply.text),
-            };
+            let outcome =
+                if reply.is_permanent() { self.failed(reply.text.clone()) } else { self.retry(Scope::Recipient, &reply.text) };
             if is_too_many(&reply) {
                 full = Some(outcome.clone());
             }
@@ -192,7 +190,7 @@ impl Connection {
     async fn end_empty(&mut self, data_reply: Option<PeerReply>) -> Step<()> {
         if data_reply.is_some_and(|reply| reply.code == 354) {
             self.say(".\r\n").await?;
-            self.reply("the end of an empty text", self.timeouts.data_init, Scope::Host).await?;
+            self.reply("the end of an empty text", self.timeouts.data_init, self.session_scope()).await?;
         }
         Ok(())
     }
@@ -276,7 +274,7 @@ impl Connection {
     /// Commands, whole lines.
     async fn say(&mut self, lines: &str) -> Step<()> {
         self.in_step()?;
-        self.write(lines.as_bytes(), self.timeouts.command, Scope::Host).await
+        self.write(lines.as_bytes(), self.timeouts.command, self.session_scope()).await
     }
 
     async fn write(&mut self, bytes: &[u8], wait: Duration, scope: Scope) -> Step<()> {
@@ -328,7 +326,9 @@ impl Connection {
     /// What a reply that is not positive means for those without an answer of their own.
     fn refusal(&mut self, reply: &PeerReply, scope: Scope) -> Outcome {
         if reply.code == 421 {
-            return self.broken(Scope::Host, &reply.text);
+            // 4.4.x: this connection was idle, slow or used for too long. Another one will do.
+            let own = matches!(reply.enhanced, Some(Enhanced(4, 4, _)));
+            return self.broken(if own { Scope::Message } else { Scope::Host }, &reply.text);
         }
         if reply.is_permanent() {
             return self.failed(reply.text.clone());
@@ -338,6 +338,12 @@ impl Connection {
         }
         let host_trouble = matches!(reply.enhanced, Some(Enhanced(4, 3, 1 | 2))) && reply.code != 432;
         self.retry(if host_trouble { Scope::Host } else { scope }, &reply.text)
+    }
+
+    /// Whose trouble it is when the session breaks before the text. One that has carried a message shows that the host is
+    /// there; it ended for reasons of its own, and a new one will do.
+    fn session_scope(&self) -> Scope {
+        if self.messages > 1 { Scope::Message } else { Scope::Host }
     }
 
     fn retry(&self, scope: Scope, why: &str) -> Outcome {
