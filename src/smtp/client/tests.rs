@@ -228,6 +228,15 @@ async fn a_refused_sender_is_the_answer_for_all() {
 }
 
 #[tokio::test]
+async fn what_was_sent_ahead_of_a_refused_sender_fails_nobody() {
+    // RCPT gets 503, and the session ends before DATA is answered.
+    let server = Server::new().at(At::Mail, Do::say("451 4.7.1 Later")).at(At::Data, Do::Drop);
+    let (outcomes, connection) = deliver(&server, &[A, B]).await;
+    assert_eq!(outcomes, [retry(Scope::Message, "451 4.7.1 Later"), retry(Scope::Message, "451 4.7.1 Later")]);
+    assert!(!connection.is_reusable());
+}
+
+#[tokio::test]
 async fn a_421_in_the_middle_is_the_hosts_and_keeps_what_was_answered() {
     for server in [Server::new(), Server::exchange(), Server::ancient()] {
         let bye = "421 4.3.2 Service not active";
@@ -236,7 +245,7 @@ async fn a_421_in_the_middle_is_the_hosts_and_keeps_what_was_answered() {
         assert_eq!(outcomes, [failed("550 5.1.1 User unknown"), retry(Scope::Host, bye), retry(Scope::Host, bye)]);
         assert!(!connection.is_reusable());
         let outcomes = offer(&mut connection, &envelope("", &[B]), TEXT).await;
-        assert_eq!(outcomes, [retry(Scope::Host, "the session is over")]);
+        assert_eq!(outcomes, [retry(Scope::Message, "the session is over")]);
     }
 }
 
@@ -597,7 +606,7 @@ async fn a_reset_that_fails_ends_the_session() {
     for what in [Do::Drop, Do::Hang, Do::say("421 4.3.2 bye"), Do::say("500 what?")] {
         let server = Server::new().once(At::Mail, Do::say("550 5.7.1 no")).at(At::Reset, what);
         let (_, mut connection) = deliver(&server, &[A]).await;
-        assert_eq!(offer(&mut connection, &envelope("", &[A]), TEXT).await, [retry(Scope::Host, "the session is over")]);
+        assert_eq!(offer(&mut connection, &envelope("", &[A]), TEXT).await, [retry(Scope::Message, "the session is over")]);
         assert!(!connection.is_reusable());
         connection.quit().await;
     }

@@ -93,14 +93,14 @@ impl Connection {
             self.state = if reset { State::Ready } else { State::Broken };
         }
         if self.state != State::Ready || !self.replies.is_empty() {
-            return Err(self.broken(Scope::Host, "the session is over"));
+            return Err(self.broken(self.session_scope(), "the session is over"));
         }
         self.state = State::InTransaction;
         Ok(())
     }
 
     /// MAIL, RCPTs and, unless the text goes by BDAT, DATA, whose reply is returned. Ahead of the replies when the peer
-    /// offers PIPELINING. `Ok`: at least one recipient was accepted.
+    /// offers PIPELINING. `Ok`: at least one recipient was accepted; no reply: the text goes by BDAT.
     async fn envelope(&mut self, offer: &Offer<'_>, answers: &mut Answers, by_bdat: bool) -> Step<Option<PeerReply>> {
         let pipelining = self.extensions.pipelining;
         let open: Vec<usize> = (0..answers.len()).filter(|place| answers[*place].is_none()).collect();
@@ -125,16 +125,14 @@ impl Connection {
             }
             self.say(&ahead).await?;
             ahead.clear();
-            let sender = if with_mail { self.sender_reply().await? } else { Ok(()) };
+            if with_mail && let Err(refused) = self.sender_reply().await? {
+                // The session breaking meanwhile changes nothing for this message.
+                let _ = self.skip_replies(group.len(), with_data).await;
+                return Err(refused);
+            }
             let full = self.recipient_replies(group, answers).await?;
             if with_data {
-                data_reply = Some(self.reply("DATA", self.timeouts.data_init, self.session_scope()).await?);
-            }
-            if let Err(refused) = sender {
-                // Replies to RCPT after a refused MAIL say nothing about the recipients (503).
-                group.iter().for_each(|place| answers[*place] = None);
-                self.end_empty(data_reply).await?;
-                return Err(refused);
+                data_reply = Some(self.data_reply().await?);
             }
             if let Some(full) = full {
                 open[asked..].iter().for_each(|place| answers[*place] = Some(full.clone()));
@@ -152,7 +150,7 @@ impl Connection {
             Some(reply) => Ok(Some(reply)),
             None => {
                 self.say("DATA\r\n").await?;
-                self.reply("DATA", self.timeouts.data_init, self.session_scope()).await.map(Some)
+                self.data_reply().await.map(Some)
             }
         }
     }
@@ -183,6 +181,19 @@ impl Connection {
             answers[*place] = Some(outcome);
         }
         Ok(full)
+    }
+
+    async fn data_reply(&mut self) -> Step<PeerReply> {
+        self.reply("DATA", self.timeouts.data_init, self.session_scope()).await
+    }
+
+    /// What was sent ahead behind a MAIL that was refused is answered too (503), which says nothing about the recipients.
+    async fn skip_replies(&mut self, recipients: usize, with_data: bool) -> Step<()> {
+        for _ in 0..recipients {
+            self.reply("RCPT", self.timeouts.command, self.session_scope()).await?;
+        }
+        let data_reply = if with_data { Some(self.data_reply().await?) } else { None };
+        self.end_empty(data_reply).await
     }
 
     /// DATA was sent ahead and the peer waits for a text although nobody is to get it: it gets an empty one, which RFC 2920
