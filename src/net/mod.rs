@@ -1,39 +1,10 @@
 //! Sockets and DNS, made real: the resolver (hickory), outgoing connections (tokio, rustls), certificates for STARTTLS.
+//! It decides nothing: who is asked and connected to, and what an answer means, is the caller's.
 
-// (skeleton: types and signatures)
+mod resolver;
+mod tls;
+mod transport;
 
-use std::io;
-use std::sync::Arc;
-
-use crate::config;
-
-/// DNS through hickory.
-pub struct Dns {}
-
-impl Dns {
-    pub fn new(settings: &config::Dns) -> io::Result<Dns> {
-        let _ = settings;
-        todo!()
-    }
-}
-
-/// Outgoing TCP and TLS.
-pub struct Tcp {}
-
-impl Tcp {
-    pub fn new() -> Tcp {
-        todo!()
-    }
-}
-
-impl Default for Tcp {
-    fn default() -> Tcp {
-        Tcp::new()
-    }
-}
-
-/// Reads certificate and key for STARTTLS. The error names the file.
-pub fn server_tls(files: &config::TlsFiles) -> Result<Arc<rustls::ServerConfig>, String> {
-    let _ = files;
-    todo!()
-}
+pub use resolver::Dns;
+pub use tls::server_tls;
+pub use transport::Tcp;

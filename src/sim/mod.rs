@@ -1,4 +1,24 @@
 //! The outside, simulated: implementors of the five seams for tests, with faults that tests choose. Always compiled, so that
 //! it cannot rot; never named by the binary.
+//!
+//! | seam | here | what a test chooses |
+//! |---|---|---|
+//! | `Clock` | [`Clock`] | when time passes |
+//! | `Resolver` | [`Dns`] | the records, and which questions fail |
+//! | `Scanner` | [`Scanner`] | verdicts, health, how long it thinks |
+//! | `Transport` | [`Network`] of [`Server`]s | who is there, what each server answers, hangs at or drops |
+//!
+//! The values can be shared with what is tested and changed while it runs: all take `&self` once they are built.
 
-// (skeleton) clock.rs dns.rs scanner.rs network.rs disk.rs
+mod clock;
+mod dns;
+mod network;
+mod scanner;
+mod server;
+mod session;
+
+pub use clock::Clock;
+pub use dns::{Dns, Zone};
+pub use network::Network;
+pub use scanner::Scanner;
+pub use server::{At, Do, Received, Server, Way};
