@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::mail::{Client, Envelope, MailParameters, Recipient, Reply, ReversePath, SessionId};
+use crate::mail::{Client, Envelope, MailParameters, Recipient, Reply, ReversePath, SessionId, Timestamp};
 use crate::smtp::Incoming;
 use crate::store::{BodyWriter, ReceivedBody};
 
@@ -14,6 +14,11 @@ pub struct Flow {}
 impl Flow {
     /// The settings in force; a session takes them once at its start.
     pub fn config(&self) -> Arc<Config> {
+        todo!()
+    }
+
+    /// The time of day, by the clock the flow was wired with.
+    pub fn now(&self) -> Timestamp {
         todo!()
     }
 

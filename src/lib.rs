@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod config;
+pub mod daemon;
 pub mod flow;
 pub mod mail;
 pub mod net;
