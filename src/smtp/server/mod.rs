@@ -66,7 +66,7 @@ pub struct Session {
     limits: SessionLimits,
     /// `None` before EHLO or HELO.
     peer: Option<Peer>,
-    state: State,
+    expected: Expected,
     encrypted: bool,
     /// It said something that SMTP knows.
     speaks_smtp: bool,
@@ -82,21 +82,21 @@ struct Peer {
     extended: bool,
 }
 
-/// Named after what may come next; while an answer is expected no line may come.
+/// What comes next; while an answer is expected no line may come.
 #[derive(Debug)]
-enum State {
-    ExpectMail,
-    ExpectSenderAnswer(ReversePath, MailParameters),
-    ExpectRcpt(Open),
-    ExpectRecipientAnswer(Open),
-    ExpectContentAnswer(Transaction),
+enum Expected {
+    Mail,
+    SenderAnswer(ReversePath, MailParameters),
+    Rcpt(Open),
+    RecipientAnswer(Open),
+    ContentAnswer(Transaction),
     /// A chunk is being read.
-    ExpectChunkAnswer(Transaction),
+    ChunkAnswer(Transaction),
     /// Some chunks were read; only BDAT goes on from here.
-    ExpectBdat(Transaction),
+    Bdat(Transaction),
     /// A chunk failed: every further one gets the same answer, up to the last.
-    ExpectEndOfChunks(Reply),
-    ExpectHandshake,
+    EndOfChunks(Reply),
+    Handshake,
 }
 
 /// A transaction that takes recipients.
@@ -109,7 +109,7 @@ struct Open {
 
 impl Session {
     pub fn new(id: SessionId, limits: SessionLimits) -> Session {
-        Session { id, limits, peer: None, state: State::ExpectMail, encrypted: false, speaks_smtp: false, errors: 0, messages: 0 }
+        Session { id, limits, peer: None, expected: Expected::Mail, encrypted: false, speaks_smtp: false, errors: 0, messages: 0 }
     }
 
     /// `220 hostname ESMTP Feedgate`
@@ -167,7 +167,7 @@ impl Session {
             Err(reply) => return self.refuse(reply),
         };
         self.peer = Some(Peer { name, extended });
-        self.state = State::ExpectMail;
+        self.expected = Expected::Mail;
         let hostname = self.limits.hostname.to_string();
         if !extended {
             return Step::Reply(Reply::plain(250, [hostname]));
@@ -185,12 +185,12 @@ impl Session {
         if self.peer.is_none() {
             return self.refuse(sequence("Send EHLO or HELO first"));
         }
-        if !matches!(self.state, State::ExpectMail) {
+        if !matches!(self.expected, Expected::Mail) {
             return self.refuse(sequence("There is a transaction already, end it with RSET"));
         }
         match path::mail(arguments, self.limits.size_max) {
             Ok((reverse_path, parameters)) => {
-                self.state = State::ExpectSenderAnswer(reverse_path.clone(), parameters.clone());
+                self.expected = Expected::SenderAnswer(reverse_path.clone(), parameters.clone());
                 Step::CheckSender(reverse_path, parameters)
             }
             Err(reply) => self.refuse(reply),
@@ -200,11 +200,11 @@ impl Session {
     /// The answer to `CheckSender`: positive (250 2.1.0) opens the transaction. Returns the step to do: the reply, or `Close`
     /// when there were too many errors.
     pub fn sender_answer(&mut self, reply: Reply) -> Step {
-        let state = std::mem::replace(&mut self.state, State::ExpectMail);
-        match state {
-            State::ExpectSenderAnswer(reverse_path, parameters) if reply.is_positive() => {
+        let before = std::mem::replace(&mut self.expected, Expected::Mail);
+        match before {
+            Expected::SenderAnswer(reverse_path, parameters) if reply.is_positive() => {
                 let transaction = Transaction { reverse_path, parameters, recipients: Vec::new() };
-                self.state = State::ExpectRcpt(Open { transaction, refused_any: false });
+                self.expected = Expected::Rcpt(Open { transaction, refused_any: false });
                 Step::Reply(reply)
             }
             _ => self.refuse(reply),
@@ -212,7 +212,7 @@ impl Session {
     }
 
     fn rcpt(&mut self, arguments: &str) -> Step {
-        let State::ExpectRcpt(open) = &self.state else {
+        let Expected::Rcpt(open) = &self.expected else {
             return self.refuse(sequence("Send MAIL first"));
         };
         let read = path::rcpt(arguments, open.transaction.parameters.smtputf8);
@@ -221,9 +221,9 @@ impl Session {
             Err(reply) => self.refuse_recipient(reply),
             Ok(_) if full => self.refuse_recipient(Reply::too_many_recipients()),
             Ok((mailbox, notify, orcpt)) => {
-                let state = std::mem::replace(&mut self.state, State::ExpectMail);
-                if let State::ExpectRcpt(open) = state {
-                    self.state = State::ExpectRecipientAnswer(open);
+                let before = std::mem::replace(&mut self.expected, Expected::Mail);
+                if let Expected::Rcpt(open) = before {
+                    self.expected = Expected::RecipientAnswer(open);
                 }
                 Step::CheckRecipient(Incoming { mailbox, notify, orcpt })
             }
@@ -232,49 +232,49 @@ impl Session {
 
     /// The answer to `CheckRecipient`; `Ok` holds the recipient as it goes into the envelope.
     pub fn recipient_answer(&mut self, answer: Result<Recipient, Reply>) -> Step {
-        let state = std::mem::replace(&mut self.state, State::ExpectMail);
-        let State::ExpectRecipientAnswer(mut open) = state else {
+        let before = std::mem::replace(&mut self.expected, Expected::Mail);
+        let Expected::RecipientAnswer(mut open) = before else {
             return self.refuse(sequence("Send MAIL first"));
         };
         match answer {
             Ok(recipient) => {
                 open.transaction.recipients.push(recipient);
-                self.state = State::ExpectRcpt(open);
+                self.expected = Expected::Rcpt(open);
                 Step::Reply(Reply::new(250, Enhanced(2, 1, 5), "Ok"))
             }
             Err(reply) => {
-                self.state = State::ExpectRcpt(open);
+                self.expected = Expected::Rcpt(open);
                 self.refuse_recipient(reply)
             }
         }
     }
 
     fn refuse_recipient(&mut self, reply: Reply) -> Step {
-        if let State::ExpectRcpt(open) = &mut self.state {
+        if let Expected::Rcpt(open) = &mut self.expected {
             open.refused_any = true;
         }
         self.refuse(reply)
     }
 
     fn data(&mut self, arguments: &str) -> Step {
-        match &self.state {
-            State::ExpectRcpt(open) if open.is_without_recipients() => {
+        match &self.expected {
+            Expected::Rcpt(open) if open.is_without_recipients() => {
                 return if open.refused_any {
                     Step::Reply(no_valid_recipients())
                 } else {
                     self.refuse(sequence("Send RCPT first"))
                 };
             }
-            State::ExpectRcpt(_) => {}
-            State::ExpectBdat(_) | State::ExpectEndOfChunks(_) => return self.refuse(sequence("DATA and BDAT do not mix")),
+            Expected::Rcpt(_) => {}
+            Expected::Bdat(_) | Expected::EndOfChunks(_) => return self.refuse(sequence("DATA and BDAT do not mix")),
             _ => return self.refuse(sequence("Send MAIL and RCPT first")),
         }
         if !arguments.is_empty() {
             return self.refuse(bad_arguments("Syntax: DATA has no arguments"));
         }
-        if let State::ExpectRcpt(open) = std::mem::replace(&mut self.state, State::ExpectMail) {
+        if let Expected::Rcpt(open) = std::mem::replace(&mut self.expected, Expected::Mail) {
             self.messages += 1;
-            self.state = State::ExpectContentAnswer(open.transaction);
+            self.expected = Expected::ContentAnswer(open.transaction);
         }
         Step::ReadData(Reply::plain(354, ["End data with <CR><LF>.<CR><LF>"]))
     }
@@ -286,11 +286,11 @@ impl Session {
             // somebody wants. So the session ends here.
             return Step::Close(bad_arguments("Syntax: BDAT size [LAST], closing"));
         };
-        let refused = match &self.state {
-            State::ExpectBdat(_) => None,
-            State::ExpectRcpt(open) if !open.is_without_recipients() => None,
-            State::ExpectRcpt(Open { refused_any: true, .. }) => Some(no_valid_recipients()),
-            State::ExpectEndOfChunks(reply) => Some(reply.clone()),
+        let refused = match &self.expected {
+            Expected::Bdat(_) => None,
+            Expected::Rcpt(open) if !open.is_without_recipients() => None,
+            Expected::Rcpt(Open { refused_any: true, .. }) => Some(no_valid_recipients()),
+            Expected::EndOfChunks(reply) => Some(reply.clone()),
             _ => match self.refuse(sequence("Send MAIL and RCPT first")) {
                 Step::Reply(reply) => Some(reply),
                 close => return close,
@@ -298,32 +298,32 @@ impl Session {
         };
         if refused.is_none() {
             self.begin_chunk();
-        } else if last && matches!(self.state, State::ExpectEndOfChunks(_)) {
-            self.state = State::ExpectMail;
+        } else if last && matches!(self.expected, Expected::EndOfChunks(_)) {
+            self.expected = Expected::Mail;
         }
         Step::ReadChunk { size, last, refused }
     }
 
     fn begin_chunk(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::ExpectMail) {
-            State::ExpectRcpt(open) => {
+        self.expected = match std::mem::replace(&mut self.expected, Expected::Mail) {
+            Expected::Rcpt(open) => {
                 self.messages += 1;
-                State::ExpectChunkAnswer(open.transaction)
+                Expected::ChunkAnswer(open.transaction)
             }
-            State::ExpectBdat(transaction) => State::ExpectChunkAnswer(transaction),
+            Expected::Bdat(transaction) => Expected::ChunkAnswer(transaction),
             other => other,
         };
     }
 
     /// A chunk that was not the last was read (`Ok`: 250 2.0.0 with its size) or failed.
     pub fn chunk_answer(&mut self, answer: Result<u64, Reply>) -> Step {
-        match (answer, std::mem::replace(&mut self.state, State::ExpectMail)) {
-            (Ok(size), State::ExpectChunkAnswer(transaction)) => {
-                self.state = State::ExpectBdat(transaction);
+        match (answer, std::mem::replace(&mut self.expected, Expected::Mail)) {
+            (Ok(size), Expected::ChunkAnswer(transaction)) => {
+                self.expected = Expected::Bdat(transaction);
                 Step::Reply(Reply::new(250, Enhanced(2, 0, 0), format!("{size} bytes received")))
             }
-            (Err(reply), State::ExpectChunkAnswer(_)) => {
-                self.state = State::ExpectEndOfChunks(reply.clone());
+            (Err(reply), Expected::ChunkAnswer(_)) => {
+                self.expected = Expected::EndOfChunks(reply.clone());
                 Step::Reply(reply)
             }
             _ => self.refuse(sequence("Send BDAT first")),
@@ -332,14 +332,14 @@ impl Session {
 
     /// The message was taken or refused; ends the transaction either way.
     pub fn content_answer(&mut self, reply: Reply) -> Step {
-        self.state = State::ExpectMail;
+        self.expected = Expected::Mail;
         Step::Reply(reply)
     }
 
     /// The transaction whose content is being read, and its number in the session, from 1.
     pub fn transaction(&self) -> Option<(&Transaction, u32)> {
-        match &self.state {
-            State::ExpectContentAnswer(transaction) | State::ExpectChunkAnswer(transaction) | State::ExpectBdat(transaction) => {
+        match &self.expected {
+            Expected::ContentAnswer(transaction) | Expected::ChunkAnswer(transaction) | Expected::Bdat(transaction) => {
                 Some((transaction, self.messages))
             }
             _ => None,
@@ -348,8 +348,8 @@ impl Session {
 
     /// The sender of the transaction that is open, from MAIL to its end.
     pub fn reverse_path(&self) -> Option<&ReversePath> {
-        match &self.state {
-            State::ExpectRcpt(open) | State::ExpectRecipientAnswer(open) => Some(&open.transaction.reverse_path),
+        match &self.expected {
+            Expected::Rcpt(open) | Expected::RecipientAnswer(open) => Some(&open.transaction.reverse_path),
             _ => self.transaction().map(|(transaction, _)| &transaction.reverse_path),
         }
     }
@@ -358,7 +358,7 @@ impl Session {
         if !arguments.is_empty() {
             return self.refuse(bad_arguments("Syntax: RSET has no arguments"));
         }
-        self.state = State::ExpectMail;
+        self.expected = Expected::Mail;
         Step::Reply(Reply::ok())
     }
 
@@ -372,7 +372,7 @@ impl Session {
         if !arguments.is_empty() {
             return self.refuse(bad_arguments("Syntax: STARTTLS has no arguments"));
         }
-        self.state = State::ExpectHandshake;
+        self.expected = Expected::Handshake;
         Step::StartTls(Reply::new(220, Enhanced(2, 0, 0), "Ready to start TLS"))
     }
 
@@ -380,7 +380,7 @@ impl Session {
     pub fn encrypted(&mut self) {
         self.encrypted = true;
         self.peer = None;
-        self.state = State::ExpectMail;
+        self.expected = Expected::Mail;
     }
 
     /// What EHLO or HELO said; empty before.
