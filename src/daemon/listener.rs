@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::session::{Connected, serve};
+use super::session::serve;
 use crate::checks::Door;
 use crate::flow::Flow;
 use crate::mail::{IdSource, Reply};
@@ -82,11 +82,12 @@ impl Sessions {
         };
         // Replies are written whole: waiting for more of them (Nagle) only costs time.
         let _ = stream.set_nodelay(true);
-        let connected = Connected { sid, peer: SocketAddr::new(address, peer.port()), tls: self.tls.load_full(), stop: self.stop.clone() };
+        let peer = SocketAddr::new(address, peer.port());
+        let (tls, stop) = (self.tls.load_full(), self.stop.clone());
         let flow = Arc::clone(&self.flow);
         self.tracker.spawn(async move {
             flow.maillog.metrics().session_opened();
-            serve(Arc::clone(&flow), stream, connected).await;
+            serve(Arc::clone(&flow), stream, peer, sid, tls, stop).await;
             flow.maillog.metrics().session_closed();
             drop(pass);
         });

@@ -15,7 +15,7 @@ use anyhow::Context;
 use crate::config::{Config, LogFormat};
 
 pub use clock::SystemClock;
-pub use session::{Connected, serve as serve_session};
+pub use session::serve as serve_session;
 
 /// `feedgate serve`: runs until SIGTERM or SIGINT. Errors are for the operator: what could not be started and why.
 pub fn serve(config_path: &Path) -> anyhow::Result<()> {

@@ -91,17 +91,18 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     let worker = tokio::spawn(Arc::clone(&flow).work(stopping.clone(), STOP_PATIENCE));
     tracker.spawn(janitor::run(Arc::clone(&flow), Arc::clone(&scanner), history.clone(), stopping.clone()));
 
-    let operations = admin::Operations::new(admin::Parts {
+    let operations = admin::Operations {
         queue,
         greylist,
         history,
         store: store.clone(),
         config: Arc::clone(&flow.config),
         scanner: scanner as Arc<dyn Scanner>,
+        started_at: clock.now(),
         clock,
         metrics,
         reload: reload_operation(reload.clone()),
-    });
+    };
     let operations = Arc::new(operations);
     let socket = flow.config().data_dir.join("admin.sock");
     tracker.spawn(serve_socket(socket, Arc::clone(&operations), stopping.clone()));
@@ -170,7 +171,7 @@ async fn serve_socket(path: PathBuf, operations: Arc<admin::Operations>, stop: w
     }
 }
 
-fn reload_operation(reload: Reload) -> admin::ReloadFn {
+fn reload_operation(reload: Reload) -> admin::Reload {
     Arc::new(move || {
         let reload = reload.clone();
         Box::pin(async move { reload.reload().await })
