@@ -406,7 +406,7 @@ impl Flow {
         };
         let mut pending = Attempt::new(&delivery.recipients);
         if let Some(open) = connection {
-            pending.offer(open, &delivery.entry.envelope, &body, &rewrite).await;
+            pending.offer(open, &delivery.entry, &body, &rewrite).await;
         }
         if pending.is_over() {
             return pending.outcomes;
@@ -419,7 +419,7 @@ impl Flow {
         for hop in &hops {
             match self.connect(hop).await {
                 Ok(mut open) => {
-                    pending.offer(&mut open, &delivery.entry.envelope, &body, &rewrite).await;
+                    pending.offer(&mut open, &delivery.entry, &body, &rewrite).await;
                     *connection = Some(open);
                 }
                 Err(why) => pending.unanswered(Outcome::Retry { scope: Scope::Host, host: Some(hop.to_string()), reply: why }),
@@ -490,10 +490,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Offers the message for those that no host has answered for.
-    async fn offer(&mut self, connection: &mut Connection, envelope: &Envelope, body: &Body, rewrite: &Rewrite) {
+    async fn offer(&mut self, connection: &mut Connection, entry: &Entry, body: &Body, rewrite: &Rewrite) {
         let open: Vec<usize> = (0..self.outcomes.len()).filter(|place| Attempt::is_open(&self.outcomes[*place])).collect();
         let recipients: Vec<usize> = open.iter().map(|place| self.recipients[*place]).collect();
-        let answers = connection.offer(&Offer { envelope, recipients: &recipients, body, rewrite }).await;
+        // Some hosts offer CHUNKING and choke on BDAT: every other attempt goes by DATA, so that such a lie costs one retry.
+        let attempts = recipients.first().map_or(0, |first| entry.progress.recipients[*first].attempts);
+        let chunking = attempts.is_multiple_of(2);
+        let offer = Offer { envelope: &entry.envelope, recipients: &recipients, body, rewrite, chunking };
+        let answers = connection.offer(&offer).await;
         for (place, answer) in open.into_iter().zip(answers) {
             self.outcomes[place] = answer;
         }

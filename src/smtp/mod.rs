@@ -5,8 +5,10 @@ mod client;
 mod data;
 mod line;
 mod server;
+mod tls_memory;
 
 pub use client::{ConnectFailure, Connection, Offer, Timeouts, TlsUse};
 pub use data::{DataError, DataReader, DataStatus};
 pub use line::{CommandLine, LineReader};
 pub use server::{Incoming, Session, SessionLimits, Step, Transaction};
+pub use tls_memory::TlsMemory;

@@ -91,6 +91,8 @@ pub struct Offer<'a> {
     pub recipients: &'a [usize],
     pub body: &'a Body,
     pub rewrite: &'a Rewrite,
+    /// BDAT may be used where it is offered.
+    pub chunking: bool,
 }
 
 /// A session with a next hop, ready for a message.

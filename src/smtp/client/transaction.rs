@@ -47,7 +47,7 @@ impl Connection {
             return Err(self.retry(Scope::Message, "nobody is left to deliver to"));
         }
         self.begin().await?;
-        let by_bdat = self.extensions.chunking;
+        let by_bdat = self.extensions.chunking && offer.chunking;
         let data_reply = self.envelope(offer, answers, by_bdat).await?;
         let reply = match data_reply {
             Some(reply) => self.data(offer, reply).await?,
