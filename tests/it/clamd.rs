@@ -16,6 +16,7 @@ use tempfile::TempDir;
 pub struct Clamd {
     process: Child,
     directory: TempDir,
+    socket: PathBuf,
 }
 
 impl Clamd {
@@ -47,28 +48,29 @@ impl Clamd {
         // AppArmor's profile of clamd goes by its path and keeps it out of a scratch directory.
         std::fs::copy(program(), directory.path().join("clamd")).unwrap();
         let process = run(directory.path());
-        let mut clamd = Clamd { process, directory };
+        let socket = directory.path().join("clamd.sock");
+        let mut clamd = Clamd { process, directory, socket };
         clamd.wait_until_it_answers();
         clamd
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("clamd.sock")
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// As the settings name it.
     pub fn address(&self) -> ClamdAddress {
-        ClamdAddress::Unix(self.socket())
+        ClamdAddress::Unix(self.socket.clone())
     }
 
     /// kill -9. The socket stays behind, and nobody listens.
-    pub fn kill(&mut self) {
+    pub fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// After [`Clamd::kill`], on the same socket.
-    pub fn restart(&mut self) {
+    /// After [`Clamd::stop`], on the same socket.
+    pub fn start_again(&mut self) {
         self.process = run(self.directory.path());
         self.wait_until_it_answers();
     }
@@ -87,7 +89,7 @@ impl Clamd {
 
     fn answers(&self) -> bool {
         let ping = || {
-            let mut stream = UnixStream::connect(self.socket())?;
+            let mut stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             stream.write_all(b"zPING\0")?;
             let mut answer = Vec::new();

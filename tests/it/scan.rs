@@ -121,10 +121,10 @@ async fn a_clamd_without_signatures_is_away() {
 async fn a_killed_clamd_is_away_until_it_is_back() {
     let mut clamd = Clamd::start();
     let pool = pool(vec![clamd.address()]).await;
-    clamd.kill();
+    clamd.stop();
     assert!(matches!(scan(&pool, "hello").await, Verdict::Unavailable(_)));
     assert!(matches!(pool.health(), ScannerHealth::Away { .. }));
-    clamd.restart();
+    clamd.start_again();
     pool.prove().await;
     assert_eq!(scan(&pool, "hello").await, Verdict::Clean);
 }
@@ -140,7 +140,7 @@ async fn the_second_clamd_scans_when_the_first_is_killed() {
         scans.spawn(async move { pool.scan(&Body::Memory(content)).await });
     }
     assert_eq!(scans.join_next().await.unwrap().unwrap(), Verdict::Clean);
-    first.kill();
+    first.stop();
     assert_eq!(scans.join_all().await, vec![Verdict::Clean; 59], "none is lost, none is passed unscanned");
     assert_eq!(scan(&pool, eicar()).await, found());
 }
