@@ -1,36 +1,22 @@
-//! Virus scanning by clamd: several addresses, proved by canaries, and a reading of the reply that takes only "OK" for clean.
+//! Virus scanning by clamd: several addresses, proved by canaries, and a reading of the answer that takes only `OK` for clean.
+//!
+//! | file | what |
+//! |---|---|
+//! | `reply.rs` | reads an answer: the only place where "clean" can come from |
+//! | `clamd.rs` | one clamd at one address: connect, VERSION, INSTREAM, the canaries |
+//! | `pool.rs` | all configured clamds as one [`Scanner`](crate::outside::Scanner) |
+//!
+//! What it is not: a policy. What becomes of infected or unscannable mail is decided in the flow, and when an unscanned
+//! message is tried again is the queue's business.
+//!
+//! On failure: whatever goes wrong (nobody listens, the connection breaks, no answer, a strange answer, no time left) is
+//! [`Verdict::Unavailable`](crate::mail::Verdict::Unavailable): nobody looked at the message, and it stays where it is. The address
+//! that failed gets no more mail until the canaries have passed there again.
 
-// (skeleton: types and signatures)
+mod clamd;
+#[cfg(test)]
+mod fake;
+mod pool;
+mod reply;
 
-use std::sync::Arc;
-
-use crate::config::ClamAv;
-use crate::mail::Verdict;
-use crate::outside::{Body, Clock, Pending, Scanner, ScannerHealth};
-
-/// All configured clamds as one scanner.
-pub struct Pool {}
-
-impl Pool {
-    pub fn new(settings: &ClamAv, clock: Arc<dyn Clock>) -> Pool {
-        let _ = (settings, clock);
-        todo!()
-    }
-
-    /// Sends the EICAR canary and a clean canary to every address and records the result. Reports changes in the log.
-    /// Called at start and every minute.
-    pub async fn prove(&self) {
-        todo!()
-    }
-}
-
-impl Scanner for Pool {
-    fn scan<'a>(&'a self, body: &'a Body) -> Pending<'a, Verdict> {
-        let _ = body;
-        todo!()
-    }
-
-    fn health(&self) -> ScannerHealth {
-        todo!()
-    }
-}
+pub use pool::Pool;
