@@ -1,79 +1,27 @@
 //! The judgement: facts → rules → points → level. Pure: no socket, no file but the rules, no clock.
 //!
+//! [`Facts`] is everything known about one message, gathered once. An [`Engine`] holds the rules of a directory,
+//! compiled; [`Engine::assess`] compares the two. `docs/RULES.md` is the manual for people who write rules.
+//!
 //! A rule that reads what only a test mailbox would have does not belong here. What the answer leads to is the domain's
 //! policy (`flow::decide`), not this module's.
+//!
+//! Nothing here fails on a message: what cannot be read is judged by what can, and by the fact that it cannot.
+//! Work and memory are linear in the (bounded) content, whatever a sender writes.
 
-// (skeleton: types and signatures)
+mod checks;
+mod engine;
+mod examples;
+mod facts;
+mod patterns;
+mod rules;
+mod text;
 
-use std::path::Path;
+pub use engine::{Assessment, Engine, RuleInfo};
+pub use facts::Facts;
+pub use rules::RuleErrors;
 
-use crate::mail::{Envelope, RuleHit, SpamLevel};
-
-/// What is known about a message when it is judged. Gathered once, then only read.
-pub struct Facts {}
-
-impl Facts {
-    /// Reads a message. `content`: the whole message, or its first [`Facts::CONTENT_MAX`] bytes when it is larger.
-    pub fn gather(envelope: &Envelope, content: &[u8]) -> Facts {
-        let _ = (envelope, content);
-        todo!()
-    }
-
-    /// More than this much of a message is not looked at, in bytes.
-    pub const CONTENT_MAX: u64 = 1 << 20;
-}
-
-/// The rules, compiled.
-pub struct Engine {}
-
-/// What the rules say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Assessment {
-    pub score: f32,
-    pub level: SpamLevel,
-    /// Most points first.
-    pub hits: Vec<RuleHit>,
-}
-
-/// A rule as people see it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct RuleInfo {
-    pub id: String,
-    pub family: String,
-    pub points: f32,
-    pub why: String,
-}
-
-/// Every mistake in the rule files, with file and rule.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct RuleErrors(pub Vec<String>);
-
-impl Engine {
-    /// The rules the binary carries (`rules/*.toml`); a test proves that they compile.
-    pub fn builtin() -> Engine {
-        todo!()
-    }
-
-    /// The rules of a directory.
-    pub fn load(directory: &Path) -> Result<Engine, RuleErrors> {
-        let _ = directory;
-        todo!()
-    }
-
-    pub fn assess(&self, facts: &Facts) -> Assessment {
-        let _ = facts;
-        todo!()
-    }
-
-    /// In the order of the files.
-    pub fn rules(&self) -> Vec<RuleInfo> {
-        todo!()
-    }
-
-    /// The lowest score of a level; `None` for [`SpamLevel::None`].
-    pub fn threshold(&self, level: SpamLevel) -> Option<f32> {
-        let _ = level;
-        todo!()
-    }
+/// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.
+pub fn named_checks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    checks::ALL.iter().map(|check| (check.name, check.finds))
 }

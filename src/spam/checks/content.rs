@@ -1,0 +1,124 @@
+//! Checks of text, HTML, MIME structure and attachments.
+
+use crate::spam::facts::{Attachment, Facts, Flaw};
+
+/// Fewer letters than this are hardly a word.
+const HARDLY_A_WORD: usize = 100;
+/// A newsletter's preview line, which is hidden, stays below this.
+const PREVIEW_LETTERS: usize = 400;
+
+pub(super) fn html_without_text(facts: &Facts) -> Option<String> {
+    let kind = facts.headers.named("Content-Type").next()?.value.to_ascii_lowercase();
+    (kind.starts_with("text/html") && facts.html.parts > 0).then(String::new)
+}
+
+pub(super) fn image_instead_of_text(facts: &Facts) -> Option<String> {
+    let images = facts.html.images + facts.mime.inline_images;
+    let hardly = facts.html.images > 0 && facts.text_letters < HARDLY_A_WORD;
+    hardly.then(|| format!("{images} images, {} letters", facts.text_letters))
+}
+
+pub(super) fn body_empty(facts: &Facts) -> Option<String> {
+    let images = facts.html.images + facts.mime.inline_images;
+    (facts.text_letters == 0 && images == 0 && facts.mime.attachments.is_empty()).then(String::new)
+}
+
+pub(super) fn hidden_text(facts: &Facts) -> Option<String> {
+    let hidden = facts.html.hidden_letters;
+    (hidden > PREVIEW_LETTERS && hidden * 4 > facts.text_letters).then(|| format!("{hidden} hidden letters"))
+}
+
+pub(super) fn password_form(facts: &Facts) -> Option<String> {
+    (facts.html.password_inputs > 0).then(String::new)
+}
+
+pub(super) fn form(facts: &Facts) -> Option<String> {
+    (facts.html.forms > 0 && facts.html.password_inputs == 0).then(String::new)
+}
+
+pub(super) fn script(facts: &Facts) -> Option<String> {
+    (facts.html.scripts + facts.html.frames > 0).then(|| format!("{} scripts, {} frames", facts.html.scripts, facts.html.frames))
+}
+
+pub(super) fn mime_too_deep(facts: &Facts) -> Option<String> {
+    let beyond = facts.mime.has(Flaw::TooDeep) || facts.mime.has(Flaw::TooManyParts);
+    beyond.then(|| format!("{} parts, {} levels", facts.mime.parts, facts.mime.depth))
+}
+
+pub(super) fn mime_without_boundary(facts: &Facts) -> Option<String> {
+    facts.mime.has(Flaw::NoBoundary).then(String::new)
+}
+
+pub(super) fn mime_damaged_base64(facts: &Facts) -> Option<String> {
+    facts.mime.has(Flaw::Base64Damaged).then(String::new)
+}
+
+pub(super) fn mime_contradictions(facts: &Facts) -> Option<String> {
+    (facts.mime.has(Flaw::DuplicateFields) || facts.mime.has(Flaw::EncodedMultipart)).then(String::new)
+}
+
+pub(super) fn mime_version_missing(facts: &Facts) -> Option<String> {
+    let kind = facts.headers.named("Content-Type").next()?.value.to_ascii_lowercase();
+    let needs = kind.starts_with("multipart/") || kind.starts_with("text/html");
+    (needs && !facts.headers.has("MIME-Version")).then_some(kind)
+}
+
+pub(super) fn invisible_letters(facts: &Facts) -> Option<String> {
+    let count = facts.folded.invisible_in_words;
+    (count >= 3).then(|| format!("{count} invisible characters"))
+}
+
+pub(super) fn mixed_alphabets(facts: &Facts) -> Option<String> {
+    let count = facts.folded.mixed_words;
+    (count >= 3).then(|| format!("{count} words"))
+}
+
+pub(super) fn styled_letters(facts: &Facts) -> Option<String> {
+    let count = facts.folded.styled_letters;
+    // Full-width Latin letters are ordinary in Japanese and Chinese text.
+    let east_asian = facts.folded.text.chars().any(|letter| matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}'));
+    (count >= 10 && !east_asian).then(|| format!("{count} letters"))
+}
+
+pub(super) fn attachment_double_extension(facts: &Facts) -> Option<String> {
+    const SHOWN: [&str; 18] = [
+        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv", "htm", "html",
+    ];
+    let double = |name: &&String| {
+        let mut extensions = name.rsplit('.').map(str::trim_end);
+        extensions.next().is_some_and(runs) && extensions.next().is_some_and(|before| SHOWN.contains(&before))
+    };
+    names(facts).find(double).cloned()
+}
+
+pub(super) fn attachment_disguised_program(facts: &Facts) -> Option<String> {
+    let disguised = |attachment: &&Attachment| {
+        let known = attachment.names[0].rsplit_once('.').is_some_and(|(_, extension)| runs(extension) || extension == "dll");
+        attachment.program && !known
+    };
+    facts.mime.attachments.iter().find(disguised).map(|attachment| format!("{} ({})", attachment.names[0], attachment.declared))
+}
+
+pub(super) fn attachment_active_page(facts: &Facts) -> Option<String> {
+    facts.mime.attachments.iter().find(|attachment| attachment.active_page).map(|attachment| attachment.names[0].clone())
+}
+
+pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
+    const TOLD: [&str; 8] = ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
+    const ARCHIVES: [&str; 6] = ["zip", "rar", "7z", "ace", "arj", "gz"];
+    let archive = facts.mime.attachments.iter().find(|attachment| attachment.encrypted || attachment.has_extension(&ARCHIVES))?;
+    TOLD.iter().any(|told| facts.folded.text.contains(told)).then(|| archive.names[0].clone())
+}
+
+/// Extensions that Windows runs at a double click.
+fn runs(extension: &str) -> bool {
+    const RUNS: [&str; 26] = [
+        "exe", "scr", "pif", "com", "bat", "cmd", "msi", "cpl", "hta", "js", "jse", "vbs", "vbe", "wsf", "wsh", "ps1", "lnk", "jar",
+        "reg", "chm", "iso", "img", "vhd", "url", "library-ms", "appx",
+    ];
+    RUNS.contains(&extension)
+}
+
+fn names(facts: &Facts) -> impl Iterator<Item = &String> {
+    facts.mime.attachments.iter().flat_map(|attachment| &attachment.names)
+}

@@ -1,0 +1,165 @@
+//! What is known about a message when it is judged: gathered once, then only read.
+//!
+//! Facts carry no opinion and no points; those are in the rules. They come from the content and from what the door saw;
+//! nothing is asked of the network. A message that cannot be parsed still has facts: its bytes, and that it cannot.
+
+mod attachments;
+mod decode;
+mod headers;
+mod html;
+mod links;
+mod mime;
+
+use std::net::IpAddr;
+
+use crate::mail::{Envelope, Protocol, Timestamp};
+
+use super::text::{Folded, TEXT_MAX, prefix};
+use html::Html;
+
+pub(super) use attachments::Attachment;
+pub(super) use headers::{DateField, Headers, Named};
+pub(super) use links::{Link, Links, Place, organisation};
+pub(super) use mime::{Flaw, Mime};
+
+/// What is known about a message when it is judged. Gathered once, then only read.
+pub struct Facts {
+    /// Absent for messages made here.
+    pub(super) door: Option<Door>,
+    pub(super) received_at: Timestamp,
+    pub(super) headers: Headers,
+    /// The author, one `Name <address>` a line.
+    pub(super) from_text: String,
+    pub(super) mime: Mime,
+    pub(super) html: HtmlFacts,
+    pub(super) links: Links,
+    /// The URLs, one a line.
+    pub(super) urls: String,
+    /// The names of attachments and of what is in them, one a line.
+    pub(super) attachment_names: String,
+    /// Subject and text, folded (see [`Folded`]): what `body` rules match.
+    pub(super) folded: Folded,
+    /// Letters of text that a reader sees, subject not counted.
+    pub(super) text_letters: usize,
+}
+
+/// What the session saw of the client.
+pub(super) struct Door {
+    pub address: IpAddr,
+    pub reverse_name: Option<String>,
+    pub helo: String,
+    /// Domain of the envelope's sender; `None` for the null sender and for literals.
+    pub sender_domain: Option<String>,
+    /// Domains and addresses of the recipients.
+    pub recipients: Vec<(String, String)>,
+}
+
+/// Sums over all HTML texts of a message.
+#[derive(Default)]
+pub(super) struct HtmlFacts {
+    pub parts: usize,
+    pub images: usize,
+    pub forms: usize,
+    pub password_inputs: usize,
+    pub scripts: usize,
+    pub frames: usize,
+    /// Letters that a reader does not see.
+    pub hidden_letters: usize,
+}
+
+impl Facts {
+    /// More than this much of a message is not looked at, in bytes.
+    pub const CONTENT_MAX: u64 = 1 << 20;
+    /// Recipients looked at; a message to more is compared with the first ones.
+    const RECIPIENTS_MAX: usize = 20;
+
+    /// Reads a message. `content`: the whole message, or its first [`Facts::CONTENT_MAX`] bytes when it is larger.
+    pub fn gather(envelope: &Envelope, content: &[u8]) -> Facts {
+        let max = usize::try_from(Self::CONTENT_MAX).unwrap_or(usize::MAX);
+        let content = &content[..content.len().min(max)];
+        let cut = envelope.size > content.len() as u64;
+        let headers = Headers::read(content);
+        let mut facts = Facts {
+            door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
+            received_at: envelope.received_at,
+            from_text: headers.from_text(),
+            headers,
+            mime: Mime::walk(content, cut),
+            html: HtmlFacts::default(),
+            links: Links::default(),
+            urls: String::new(),
+            attachment_names: String::new(),
+            folded: Folded::default(),
+            text_letters: 0,
+        };
+        facts.read_texts();
+        let urls: Vec<&str> = facts.links.all.iter().map(|link| link.url.as_str()).collect();
+        facts.urls = prefix(&urls.join("\n"), TEXT_MAX).to_owned();
+        let names: Vec<&str> =
+            facts.mime.attachments.iter().flat_map(|attachment| &attachment.names).map(String::as_str).collect();
+        facts.attachment_names = prefix(&names.join("\n"), TEXT_MAX).to_owned();
+        facts
+    }
+
+    /// The author's mailbox, when there is one.
+    pub(super) fn author(&self) -> Option<&Named> {
+        self.headers.from.first()
+    }
+
+    fn read_texts(&mut self) {
+        self.folded.push(&self.headers.subject);
+        // Hidden text last: it must neither part the words a reader sees, nor push them out of the bound.
+        let mut hidden = String::new();
+        for part in std::mem::take(&mut self.mime.texts) {
+            if part.html {
+                let html = Html::read(&part.text);
+                self.add_text(&html.visible);
+                hidden.push_str(prefix(&html.hidden, TEXT_MAX.saturating_sub(hidden.len())));
+                self.html.add(&html);
+                html.links.into_iter().for_each(|link| self.links.push(link));
+            } else {
+                self.add_text(&part.text);
+            }
+        }
+        self.html.hidden_letters = letters(&hidden);
+        self.folded.push(&hidden);
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.text_letters += letters(text);
+        self.folded.push(text);
+        self.links.read_text(text);
+    }
+}
+
+impl HtmlFacts {
+    fn add(&mut self, html: &Html) {
+        self.parts += 1;
+        self.images += html.images;
+        self.forms += html.forms;
+        self.password_inputs += html.password_inputs;
+        self.scripts += html.scripts;
+        self.frames += html.frames;
+    }
+}
+
+impl Door {
+    fn of(envelope: &Envelope) -> Door {
+        let client = &envelope.client;
+        let address = |recipient: &crate::mail::Recipient| {
+            let domain = recipient.address.domain().map_or_else(String::new, |domain| domain.as_str().to_owned());
+            (domain, recipient.address.to_string().to_lowercase())
+        };
+        Door {
+            address: client.address,
+            reverse_name: client.reverse_name.as_ref().map(|name| name.as_str().to_owned()),
+            helo: client.helo.to_ascii_lowercase(),
+            sender_domain: envelope.reverse_path.address().and_then(|a| a.domain()).map(|domain| domain.as_str().to_owned()),
+            recipients: envelope.recipients.iter().take(Facts::RECIPIENTS_MAX).map(address).collect(),
+        }
+    }
+}
+
+fn letters(text: &str) -> usize {
+    text.chars().filter(|letter| letter.is_alphanumeric()).count()
+}
