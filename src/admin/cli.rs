@@ -5,6 +5,7 @@
 
 pub mod domain;
 mod greylist;
+mod message;
 mod quarantine;
 mod queue;
 pub mod rules;

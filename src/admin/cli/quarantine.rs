@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::select::{ListWhich, Which};
-use super::{Context, Failure, queue};
+use super::{Context, Failure, message, queue};
 use crate::admin::answers::MessageList;
 use crate::mail::QueueId;
 
@@ -28,7 +28,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             }
             let list: MessageList = context.client()?.get(&queue::target("/v1/quarantine", &query)).await?;
             let empty = "Nothing is in quarantine.";
-            context.show(&list, |list| queue::list_text(list, context.now(), context.width, empty))
+            context.show(&list, |list| message::list_text(list, context.now(), context.width, empty))
         }
         Command::Show { id } => queue::show(context, id).await,
         Command::Release(which) => queue::steer(context, "/v1/quarantine/release", which.selection()?, "released").await,
