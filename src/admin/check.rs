@@ -159,7 +159,11 @@ async fn scanners(settings: &ClamAv, clock: Arc<dyn Clock>) -> Vec<Finding> {
         pool.prove().await;
         findings.push(match pool.health() {
             ScannerHealth::Up { version } => Finding::ok(about, format!("finds EICAR; {version}")),
-            ScannerHealth::Away { why } => Finding::warning(about, why),
+            // The pool names the address again.
+            ScannerHealth::Away { why } => {
+                let named = format!("{}: ", clamd_text(address));
+                Finding::warning(about, why.strip_prefix(&named).unwrap_or(&why))
+            }
         });
     }
     findings

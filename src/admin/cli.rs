@@ -34,7 +34,7 @@ pub const CONFIG_DEFAULT: &str = "/etc/feedgate/feedgate.toml";
 
 /// An inbound mail gateway in front of your customers' own mail servers.
 #[derive(Debug, Parser)]
-#[command(name = "feedgate", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "feedgate", bin_name = "feedgate", version, arg_required_else_help = true, max_term_width = 100)]
 pub struct Arguments {
     /// The configuration; domains/*.toml beside it belong to it
     #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_DEFAULT)]
@@ -156,22 +156,21 @@ fn exit_code(done: Result<(), Failure>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::CouldNot(text)) => (1, text),
         Err(Failure::Configuration(text)) => {
-            let lines: Vec<_> = text.lines().map(output::printable).collect();
-            let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
+            say(&text);
             return ExitCode::from(1);
         }
         Err(Failure::Usage(text)) => (2, text),
     };
     if !text.is_empty() {
-        note(&text);
+        say(&format!("error: {text}"));
     }
     ExitCode::from(code)
 }
 
-/// Says something on standard error.
-fn note(text: &str) {
+/// Says something on standard error; nothing can be done when nobody listens there.
+fn say(text: &str) {
     let lines: Vec<_> = text.lines().map(output::printable).collect();
-    let _ = writeln!(std::io::stderr(), "feedgate: {}", lines.join("\n"));
+    let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
 }
 
 /// What every command needs.
@@ -210,8 +209,9 @@ impl Context {
         output::write_out(&out).map_err(|error| Failure::CouldNot(format!("cannot write the answer: {error}")))
     }
 
+    /// Something to know beside the answer, on standard error.
     pub fn note(&self, text: &str) {
-        note(text);
+        say(&format!("note: {text}"));
     }
 }
 
