@@ -261,7 +261,8 @@ impl Operations {
 
     pub async fn queue_drop(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
         let steered = self.queue.drop(&selection.steering()?, by).await;
-        self.report(selection, "dropped", steered.map(|steered| (steered, Vec::new()))).await
+        let why = "dropped: none of it waits or is held (`quarantine delete` deletes from quarantine)";
+        self.report(selection, why, steered.map(|steered| (steered, Vec::new()))).await
     }
 
     pub async fn quarantine_release(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
