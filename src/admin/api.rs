@@ -1,0 +1,353 @@
+//! The operations over HTTP, as JSON: `/v1/…` for the unix socket, `/metrics` and `/healthz` for TCP.
+//!
+//! This file maps paths to operations and errors to status codes, and decides nothing. Errors are `{"error": "…"}`: 400 the
+//! request is not understood, 404 no such message or domain, 409 not possible for this message now, 500 the gateway's trouble.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::answers::{DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
+use super::operations::{OperationError, Operations, Selection};
+use super::output::printable;
+use crate::checks::GreylistRecord;
+use crate::mail::{Address, Domain, QueueId};
+use crate::telemetry::Line;
+
+/// The header in which the command line says who is asking.
+pub const OPERATOR_HEADER: &str = "feedgate-operator";
+/// Entries in a list when nothing else is asked for.
+pub const LIMIT_DEFAULT: usize = 100;
+
+/// Of a request, in bytes: the largest one is a selection.
+const REQUEST_MAX: usize = 16 * 1024;
+/// Of an operator's name, in characters.
+const OPERATOR_MAX: usize = 64;
+
+/// Everything, for the private socket.
+pub fn router(operations: Arc<Operations>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/queue", get(queue_list))
+        .route("/v1/queue/{id}", get(queue_show))
+        .route("/v1/queue/retry", post(queue_retry))
+        .route("/v1/queue/hold", post(queue_hold))
+        .route("/v1/queue/release", post(queue_release))
+        .route("/v1/queue/extend", post(queue_extend))
+        .route("/v1/queue/drop", post(queue_drop))
+        .route("/v1/quarantine", get(quarantine_list))
+        .route("/v1/quarantine/release", post(quarantine_release))
+        .route("/v1/quarantine/delete", post(quarantine_delete))
+        .route("/v1/domains", get(domain_list))
+        .route("/v1/domains/{domain}", get(domain_show))
+        .route("/v1/greylist", get(greylist_list))
+        .route("/v1/greylist/allow", post(greylist_allow))
+        .route("/v1/greylist/forget", post(greylist_forget))
+        .route("/v1/trace", get(trace))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .layer(DefaultBodyLimit::max(REQUEST_MAX))
+        .with_state(operations)
+}
+
+/// What monitoring may see: numbers, and whether mail is taken. Nothing about messages, nothing that changes anything.
+pub fn health_router(operations: Arc<Operations>) -> Router {
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz)).with_state(operations)
+}
+
+/// A page of a list, and what to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<QueueId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Address>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Address>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<QueueId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+impl ListQuery {
+    fn selection(self) -> Selection {
+        let ListQuery { id, domain, sender, recipient, state, after: _, limit: _ } = self;
+        Selection { id, domain, sender, recipient, state, all: false }
+    }
+}
+
+/// `queue extend`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    pub selection: Selection,
+    /// With its unit: `5d`.
+    pub longer: String,
+}
+
+/// `greylist allow`, `greylist forget`: an address that stands for its network (/24, /64).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub network: IpAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceQuery {
+    of: String,
+    limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitQuery {
+    limit: Option<usize>,
+}
+
+type Shared = State<Arc<Operations>>;
+type Answer<T> = Result<Json<T>, Problem>;
+
+async fn status(State(operations): Shared) -> Answer<Status> {
+    Ok(Json(operations.status().await?))
+}
+
+async fn reload(State(operations): Shared, Operator(by): Operator) -> Answer<ReloadReport> {
+    to_its_end(async move { operations.reload(&by).await }).await
+}
+
+async fn queue_list(State(operations): Shared, Asked(query): Asked<ListQuery>) -> Answer<MessageList> {
+    let (after, limit) = (query.after, query.limit.unwrap_or(LIMIT_DEFAULT));
+    Ok(Json(operations.queue_list(&query.selection(), after, limit).await?))
+}
+
+async fn queue_show(State(operations): Shared, Path(id): Path<String>) -> Answer<Message> {
+    let id = id.parse::<QueueId>().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(Json(operations.queue_show(id).await?))
+}
+
+async fn queue_retry(
+    State(operations): Shared,
+    Operator(by): Operator,
+    Given(which): Given<Selection>,
+) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.queue_retry(&which, &by).await }).await
+}
+
+async fn queue_hold(State(operations): Shared, Operator(by): Operator, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.queue_hold(&which, &by).await }).await
+}
+
+async fn queue_release(
+    State(operations): Shared,
+    Operator(by): Operator,
+    Given(which): Given<Selection>,
+) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.queue_release(&which, &by).await }).await
+}
+
+async fn queue_extend(State(operations): Shared, Operator(by): Operator, Given(extend): Given<Extend>) -> Answer<SteeringReport> {
+    let longer = extend_by(&extend.longer).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?;
+    to_its_end(async move { operations.queue_extend(&extend.selection, longer, &by).await }).await
+}
+
+async fn queue_drop(State(operations): Shared, Operator(by): Operator, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.queue_drop(&which, &by).await }).await
+}
+
+async fn quarantine_list(State(operations): Shared, Asked(query): Asked<ListQuery>) -> Answer<MessageList> {
+    let (after, limit) = (query.after, query.limit.unwrap_or(LIMIT_DEFAULT));
+    Ok(Json(operations.quarantine_list(&query.selection(), after, limit).await?))
+}
+
+async fn quarantine_release(
+    State(operations): Shared,
+    Operator(by): Operator,
+    Given(which): Given<Selection>,
+) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.quarantine_release(&which, &by).await }).await
+}
+
+async fn quarantine_delete(
+    State(operations): Shared,
+    Operator(by): Operator,
+    Given(which): Given<Selection>,
+) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.quarantine_delete(&which, &by).await }).await
+}
+
+async fn domain_list(State(operations): Shared) -> Answer<Vec<DomainView>> {
+    Ok(Json(operations.domain_list().await?))
+}
+
+async fn domain_show(State(operations): Shared, Path(domain): Path<String>) -> Answer<DomainView> {
+    let domain = domain.parse::<Domain>().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(Json(operations.domain_show(&domain).await?))
+}
+
+async fn greylist_list(State(operations): Shared, Asked(query): Asked<LimitQuery>) -> Answer<Vec<GreylistRecord>> {
+    Ok(Json(operations.greylist_list(query.limit.unwrap_or(LIMIT_DEFAULT)).await?))
+}
+
+async fn greylist_allow(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
+    to_its_end(async move { operations.greylist_allow(at.network, &by).await }).await
+}
+
+async fn greylist_forget(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
+    to_its_end(async move { operations.greylist_forget(at.network, &by).await }).await
+}
+
+async fn trace(State(operations): Shared, Asked(query): Asked<TraceQuery>) -> Answer<Vec<Line>> {
+    Ok(Json(operations.trace(query.of.trim(), query.limit.unwrap_or(LIMIT_DEFAULT)).await?))
+}
+
+async fn metrics(State(operations): Shared) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], operations.metrics.render())
+}
+
+async fn healthz(State(operations): Shared) -> impl IntoResponse {
+    let health = operations.health();
+    (if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
+/// Reads `5d`, `36h`, `1d 12h`.
+pub fn extend_by(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write a duration with its unit, such as 5d or 36h"))
+}
+
+/// An operator who hangs up while a steering runs must not stop it between two messages: it runs in a task of its own.
+async fn to_its_end<T: Serialize + Send + 'static>(
+    operation: impl Future<Output = Result<T, OperationError>> + Send + 'static,
+) -> Answer<T> {
+    match tokio::spawn(operation).await {
+        Ok(answer) => Ok(Json(answer?)),
+        Err(broken) => {
+            tracing::error!(%broken, "an operation for an operator broke off");
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the operation broke off; the log says why"))
+        }
+    }
+}
+
+/// An error as the API writes it.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    text: String,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProblemBody {
+    pub error: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, text: impl Into<String>) -> Problem {
+        Problem { status, text: text.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(ProblemBody { error: self.text })).into_response()
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Problem {
+        let status = match &error {
+            OperationError::Invalid(_) => StatusCode::BAD_REQUEST,
+            OperationError::Missing(_) => StatusCode::NOT_FOUND,
+            OperationError::Refused(_) => StatusCode::CONFLICT,
+            OperationError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Problem::new(status, error.to_string())
+    }
+}
+
+/// A query string, with our form of error.
+struct Asked<T>(T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(query)| Asked(query)).map_err(|error: QueryRejection| Problem::new(error.status(), error.body_text()))
+    }
+}
+
+/// A request's JSON, with our form of error.
+struct Given<T>(T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Given<T> {
+    type Rejection = Problem;
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Given<T>, Problem> {
+        let json = Json::<T>::from_request(request, state).await;
+        json.map(|Json(json)| Given(json)).map_err(|error: JsonRejection| Problem::new(error.status(), error.body_text()))
+    }
+}
+
+/// Who connected to the socket, as the kernel knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub uid: Option<u32>,
+}
+
+/// Who asks: what the command line says, and what the kernel knows. The name is a courtesy among people who all may do
+/// everything; the uid is certain.
+struct Operator(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = std::convert::Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Operator, Self::Rejection> {
+        let name = parts.headers.get(OPERATOR_HEADER).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        let uid = parts.extensions.get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.uid);
+        Ok(Operator(operator(name.as_deref(), uid)))
+    }
+}
+
+fn operator(name: Option<&str>, uid: Option<u32>) -> String {
+    let name = name.map(|name| printable(name.trim()).chars().take(OPERATOR_MAX).collect::<String>()).unwrap_or_default();
+    let name = if name.is_empty() { "unknown".to_owned() } else { name };
+    match uid {
+        Some(uid) => format!("{name} (uid {uid})"),
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_name_is_cleaned_and_bounded() {
+        assert_eq!(operator(Some(" alice "), Some(0)), "alice (uid 0)");
+        assert_eq!(operator(None, Some(1000)), "unknown (uid 1000)");
+        assert_eq!(operator(Some("a\u{1b}[2Jb"), None), "a\\u{1b}[2Jb");
+        assert_eq!(operator(Some(&"x".repeat(500)), None).len(), OPERATOR_MAX);
+    }
+
+    #[test]
+    fn an_extension_needs_its_unit() {
+        assert_eq!(extend_by("5d"), Ok(Duration::from_secs(5 * 86_400)));
+        assert_eq!(extend_by("1d 12h"), Ok(Duration::from_secs(36 * 3600)));
+        assert!(extend_by("5").unwrap_err().contains("such as 5d"));
+    }
+}

@@ -1,0 +1,162 @@
+//! `feedgate domain …`: the domains that are served, from the running gateway, or from the file when none runs.
+
+use clap::Subcommand;
+
+use super::{Context, Failure};
+use crate::admin::answers::{DomainView, LevelView};
+use crate::admin::client::{ClientError, encoded};
+use crate::admin::output::{Grid, counted, printable, relative, span};
+use crate::config::Config;
+use crate::mail::{Domain, Timestamp};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All domains with their servers and what waits for them
+    List,
+    /// One domain's settings
+    Show { domain: Domain },
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List => {
+            let views = match context.client()?.get::<Vec<DomainView>>("/v1/domains").await {
+                Err(ClientError::NotRunning { .. }) => from_file(context)?,
+                answer => answer?,
+            };
+            context.show(&views, |views| list_text(views, context.now(), context.width))
+        }
+        Command::Show { domain } => {
+            let view = match context.client()?.get::<DomainView>(&format!("/v1/domains/{}", encoded(domain.as_str()))).await {
+                Err(ClientError::NotRunning { .. }) => {
+                    let view = from_file(context)?.into_iter().find(|view| view.domain == domain);
+                    view.ok_or_else(|| Failure::CouldNot(format!("{domain} is not served here")))?
+                }
+                answer => answer?,
+            };
+            context.show(&view, |view| show_text(view, context.now()))
+        }
+    }
+}
+
+fn from_file(context: &Context) -> Result<Vec<DomainView>, Failure> {
+    let config = Config::load(&context.config)?;
+    context.note("not running; this is what the configuration says");
+    Ok(views(&config))
+}
+
+/// The domains of a configuration that is not in force.
+pub fn views(config: &Config) -> Vec<DomainView> {
+    config.domains.iter().map(|(domain, settings)| DomainView::new(domain, settings, None)).collect()
+}
+
+/// A line for each domain.
+pub fn list_text(views: &[DomainView], now: Timestamp, width: Option<usize>) -> String {
+    if views.is_empty() {
+        return "No domain is served.\n".to_owned();
+    }
+    let live = views.iter().any(|view| view.queue.is_some());
+    let header: &[&str] = &["DOMAIN", "DELIVER TO", "GREYLIST", "LIFETIME", "SPAM LOW/MED/HIGH", "WAITING", "OLDEST"];
+    let mut grid = Grid::new(if live { header } else { &header[..5] }, &["DOMAIN", "DELIVER TO"]);
+    for view in views {
+        let mut cells = vec![
+            view.domain.to_string(),
+            view.deliver_to.join(", "),
+            on_off(view.greylist).to_owned(),
+            span(view.lifetime()),
+            spam_text(view),
+        ];
+        if let Some(queue) = &view.queue {
+            cells.push(queue.waiting.to_string());
+            cells.push(queue.oldest.map_or("-".to_owned(), |oldest| relative(oldest, now)));
+        }
+        grid.row(cells);
+    }
+    grid.render(width, 0)
+}
+
+fn spam_text(view: &DomainView) -> String {
+    if !view.spam_enabled {
+        return "off".to_owned();
+    }
+    format!("{}/{}/{}", view.low.action, view.med.action, view.high.action)
+}
+
+fn show_text(view: &DomainView, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, value: &str| text += &format!("{name:<12} {}\n", printable(value));
+    let unicode = view.domain.to_unicode();
+    let also = if unicode == view.domain.as_str() { String::new() } else { format!(" ({unicode})") };
+    add("domain", &format!("{}{also}", view.domain));
+    add("file", &view.file.display().to_string());
+    add("deliver to", &view.deliver_to.join(", then "));
+    add("greylist", on_off(view.greylist));
+    add("lifetime", &span(view.lifetime()));
+    add("unscannable", &view.unscannable);
+    add("spam", on_off(view.spam_enabled));
+    if view.spam_enabled {
+        add("  low", &level_text(&view.low));
+        add("  med", &level_text(&view.med));
+        add("  high", &level_text(&view.high));
+    }
+    if let Some(queue) = &view.queue {
+        let oldest = queue.oldest.map(|oldest| format!(", the oldest from {}", relative(oldest, now))).unwrap_or_default();
+        let waiting = counted(queue.waiting, "recipient");
+        add("queue", &format!("{waiting} waiting, {} held, {} quarantined{oldest}", queue.held, queue.quarantined));
+        if !queue.last_reply.is_empty() {
+            add("last reply", &queue.last_reply);
+        }
+    }
+    text
+}
+
+fn level_text(level: &LevelView) -> String {
+    if level.action == "subject" { format!("subject \"{}\"", level.text) } else { level.action.clone() }
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::DomainCounts;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp(1_795_214_160_000);
+
+    fn view(queue: Option<DomainCounts>) -> DomainView {
+        let level = |action: &str| LevelView { action: action.to_owned(), text: "[SPAM: low] ".to_owned() };
+        DomainView {
+            domain: "bücher.example".parse().unwrap(),
+            file: "/etc/feedgate/feedgate.toml".into(),
+            deliver_to: vec!["203.0.113.5:25".to_owned(), "mail2.customer.example:2525".to_owned()],
+            greylist: true,
+            lifetime_seconds: 2 * 86_400,
+            unscannable: "quarantine".to_owned(),
+            spam_enabled: true,
+            low: level("subject"),
+            med: level("subject"),
+            high: level("reject"),
+            queue,
+        }
+    }
+
+    #[test]
+    fn a_domain_is_listed_with_what_waits_for_it() {
+        let queue = DomainCounts { waiting: 7, oldest: Some(NOW - Duration::from_secs(7200)), ..DomainCounts::default() };
+        let text = list_text(&[view(Some(queue))], NOW, None);
+        assert!(text.ends_with("on        2 d       subject/subject/reject  7        2 h ago\n"), "{text}");
+        assert!(!list_text(&[view(None)], NOW, None).contains("WAITING"));
+    }
+
+    #[test]
+    fn a_domain_is_shown_under_both_its_names() {
+        let text = show_text(&view(None), NOW);
+        assert!(text.starts_with("domain       xn--bcher-kva.example (bücher.example)\n"), "{text}");
+        assert!(text.contains("deliver to   203.0.113.5:25, then mail2.customer.example:2525\n"), "{text}");
+        assert!(text.contains("  low        subject \"[SPAM: low] \"\n  med "), "{text}");
+        assert!(text.ends_with("  high       reject\n"), "{text}");
+    }
+}
