@@ -227,6 +227,11 @@ impl Schedule {
         }
     }
 
+    /// The destination of what is out there.
+    pub(super) fn host(&mut self, slot: usize) -> &Host {
+        &self.at(slot).host
+    }
+
     /// Whether the host was away when last tried, and nothing of this message is out there.
     pub(super) fn is_behind_pause(&self, id: QueueId, host: &Host) -> bool {
         let destination = self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref());

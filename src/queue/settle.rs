@@ -95,18 +95,18 @@ impl Change {
             // The peer has it: true whatever an operator did meanwhile.
             Change::Delivered { host, reply } => {
                 let first = !matches!(recipient.status, Status::Delivered { .. });
-                recipient.attempted(reply, false, now);
+                attempted(recipient, reply, false, now);
                 recipient.status = Status::Delivered { at: now, host: host.clone() };
                 first
             }
             Change::Defer { due, reply, away, .. } if open => {
-                recipient.attempted(reply, *away, now);
+                attempted(recipient, reply, *away, now);
                 recipient.due = *due;
                 true
             }
             // The notice is out: held or not, it ends here.
             Change::GiveUp(give_up) if open => {
-                recipient.attempted(&give_up.reply, false, now);
+                attempted(recipient, &give_up.reply, false, now);
                 recipient.status = Status::Bounced { at: now, why: give_up.why.clone() };
                 true
             }
@@ -115,12 +115,10 @@ impl Change {
     }
 }
 
-impl RecipientProgress {
-    fn attempted(&mut self, reply: &str, away: bool, now: Timestamp) {
-        self.attempts = self.attempts.saturating_add(1);
-        self.last_reply = reply.to_owned();
-        self.failing_since = away.then(|| self.failing_since.unwrap_or(now));
-    }
+fn attempted(recipient: &mut RecipientProgress, reply: &str, away: bool, now: Timestamp) {
+    recipient.attempts = recipient.attempts.saturating_add(1);
+    recipient.last_reply = reply.to_owned();
+    recipient.failing_since = away.then(|| recipient.failing_since.unwrap_or(now));
 }
 
 /// The enhanced code of a refusal, when it carries one of class 5: `550 5.1.1 …`.
