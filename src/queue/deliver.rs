@@ -210,9 +210,8 @@ impl Shared {
             let change = match outcome {
                 // Dropped by an operator down to the last recipient: there is nobody to try or to tell any more.
                 Outcome::Retry { .. } | Outcome::Failed { .. } if is_gone => Change::Leave,
-                outcome => self.with_terms(&entry, *index, |terms| {
-                    settle::decide(&entry.progress.recipients[*index], outcome, now, terms)
-                }),
+                outcome => self
+                    .with_terms(&entry, *index, |terms| settle::decide(&entry.progress.recipients[*index], outcome, now, terms)),
             };
             (*index, change)
         });
@@ -334,8 +333,7 @@ impl Shared {
         };
         let config = self.config.load_full();
         let id = self.ids.next(now).message(1);
-        let notice =
-            Notice { id, hostname: &config.hostname, now, envelope: &entry.envelope, failed: &failed, head: &head };
+        let notice = Notice { id, hostname: &config.hostname, now, envelope: &entry.envelope, failed: &failed, head: &head };
         let text = notice.compose(sender);
         let envelope = notice.envelope(sender, text.len() as u64);
         let mut progress = Progress::accepted(Origin::Gateway, 1, now);

@@ -7,7 +7,7 @@
 //! A destination whose host was away is *paused*: nothing starts before `paused_until`, then one delivery goes first as a
 //! probe; it opens the destination again or renews the pause.
 //!
-//! What waits costs about 100 bytes for each message and destination: its due time and id, ordered and by id.
+//! What waits costs 100 to 140 bytes for each message and destination: its due time and id, ordered and by id.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -136,7 +136,9 @@ impl Schedule {
 
     /// What may start now: scans and deliveries in turn, destinations in turn, oldest due first.
     pub(super) fn pick(&mut self, now: Timestamp) -> Picked {
-        if !self.scan_was_last && let Some(id) = self.scans.pick(now, self.limits.scans) {
+        if !self.scan_was_last
+            && let Some(id) = self.scans.pick(now, self.limits.scans)
+        {
             self.scan_was_last = true;
             return Picked::Scan(id);
         }
@@ -330,8 +332,7 @@ pub(super) fn deliverable(progress: &Progress, recipient: usize) -> bool {
         (None, Origin::Client) => false,
     };
     let recipient = &progress.recipients[recipient];
-    let wanted =
-        matches!(recipient.decision, Some(Decision::Deliver | Decision::DeliverMarked | Decision::DeliverTagged { .. }));
+    let wanted = matches!(recipient.decision, Some(Decision::Deliver | Decision::DeliverMarked | Decision::DeliverTagged { .. }));
     vouched_for && wanted && recipient.status == Status::Waiting
 }
 

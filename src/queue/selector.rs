@@ -43,8 +43,7 @@ impl FromStr for StateWord {
 }
 
 impl StateWord {
-    pub const ALL: [StateWord; 4] =
-        [StateWord::Waiting, StateWord::Held, StateWord::Quarantined, StateWord::AwaitingScan];
+    pub const ALL: [StateWord; 4] = [StateWord::Waiting, StateWord::Held, StateWord::Quarantined, StateWord::AwaitingScan];
 
     pub fn as_str(self) -> &'static str {
         match self {

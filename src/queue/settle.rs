@@ -25,9 +25,17 @@ pub(super) struct Terms<'a> {
 /// What becomes of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Delivered { host: String, reply: String },
+    Delivered {
+        host: String,
+        reply: String,
+    },
     /// Try again then. `away`: the host was.
-    Defer { due: Timestamp, host: Option<String>, reply: String, away: bool },
+    Defer {
+        due: Timestamp,
+        host: Option<String>,
+        reply: String,
+        away: bool,
+    },
     GiveUp(GiveUp),
     /// Nothing: it is final already.
     Leave,

@@ -46,13 +46,7 @@ struct Changing {
 }
 
 impl Shared {
-    pub(super) fn new(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        config: Current,
-        maillog: MailLog,
-        ids: Arc<IdSource>,
-    ) -> Shared {
+    pub(super) fn new(store: Store, clock: Arc<dyn Clock>, config: Current, maillog: MailLog, ids: Arc<IdSource>) -> Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
         Shared { store, clock, config, maillog, ids, wake: Notify::new(), state, order: AtomicU64::new(1) }

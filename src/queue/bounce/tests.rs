@@ -61,7 +61,10 @@ fn a_notice_is_a_report_of_three_parts() {
     assert_sendable(&notice);
     let parsed = MessageParser::default().parse(notice.as_bytes()).unwrap();
     let kind = parsed.content_type().unwrap();
-    assert_eq!((kind.ctype(), kind.subtype(), kind.attribute("report-type")), ("multipart", Some("report"), Some("delivery-status")));
+    assert_eq!(
+        (kind.ctype(), kind.subtype(), kind.attribute("report-type")),
+        ("multipart", Some("report"), Some("delivery-status"))
+    );
     assert_eq!(parsed.from().unwrap().first().unwrap().address(), Some("MAILER-DAEMON@mx1.isp.example"));
     assert_eq!(parsed.to().unwrap().first().unwrap().address(), Some("ann@sender.example"));
     assert!(parsed.message_id().unwrap().ends_with(".1@mx1.isp.example"));
@@ -70,7 +73,9 @@ fn a_notice_is_a_report_of_three_parts() {
     let parts = parts(&parsed);
     let kinds: Vec<_> = parts.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, ["text/plain", "message/delivery-status", "text/rfc822-headers"]);
-    for expected in ["joe@customer.example", "550 5.1.1 User unknown", &envelope.id.to_string(), "mail.customer.example [203.0.113.5]:25"] {
+    for expected in
+        ["joe@customer.example", "550 5.1.1 User unknown", &envelope.id.to_string(), "mail.customer.example [203.0.113.5]:25"]
+    {
         assert!(parts[0].1.contains(expected), "{expected} in {}", parts[0].1);
     }
     assert_eq!(
@@ -116,8 +121,15 @@ fn nothing_a_peer_or_sender_wrote_becomes_a_field_or_a_part() {
     assert_eq!(
         names,
         [
-            "Reporting-MTA", "Arrival-Date", "X-Feedgate-Queue-Id", "Final-Recipient", "Action", "Status", "Remote-MTA",
-            "Diagnostic-Code", "Last-Attempt-Date"
+            "Reporting-MTA",
+            "Arrival-Date",
+            "X-Feedgate-Queue-Id",
+            "Final-Recipient",
+            "Action",
+            "Status",
+            "Remote-MTA",
+            "Diagnostic-Code",
+            "Last-Attempt-Date"
         ]
     );
     assert!(fields.contains(&"Action: failed") && fields.contains(&"Final-Recipient: rfc822; \"a b\"@customer.example"));
@@ -164,7 +176,8 @@ fn only_a_sender_beyond_ascii_makes_the_notice_so() {
     assert!(notice.contains("ännä@sender.example"));
     let hostname = "mx1.isp.example".parse().unwrap();
     let failed = [];
-    let notice = Notice { id: envelope.id, hostname: &hostname, now: Timestamp(5), envelope: &envelope, failed: &failed, head: b"" };
+    let notice =
+        Notice { id: envelope.id, hostname: &hostname, now: Timestamp(5), envelope: &envelope, failed: &failed, head: b"" };
     let sender = envelope.reverse_path.address().unwrap();
     let bounce = notice.envelope(sender, 10);
     assert!(bounce.parameters.smtputf8 && bounce.reverse_path.is_null());

@@ -3,11 +3,14 @@ use crate::config::NextHop;
 use crate::outside::Pending;
 use crate::queue::steer::samples::config;
 
+/// Preference and host.
+type Mx = (u16, Option<&'static str>);
+
 /// DNS as data. Names under `away.example` get no answer.
 #[derive(Default)]
 struct Names {
     addresses: Vec<(&'static str, Vec<&'static str>)>,
-    exchangers: Vec<(&'static str, Vec<(u16, Option<&'static str>)>)>,
+    exchangers: Vec<(&'static str, Vec<Mx>)>,
 }
 
 fn answer<T: Clone>(known: &[(&'static str, T)], name: &Domain) -> Result<T, DnsError> {
@@ -24,10 +27,7 @@ impl Resolver for Names {
     }
     fn mail_exchangers<'a>(&'a self, domain: &'a Domain) -> Pending<'a, Result<Vec<MailExchanger>, DnsError>> {
         let found = answer(&self.exchangers, domain);
-        let exchanger = |(preference, host): (u16, Option<&str>)| MailExchanger {
-            preference,
-            host: host.map(|host| host.parse().unwrap()),
-        };
+        let exchanger = |(preference, host): Mx| MailExchanger { preference, host: host.map(|host| host.parse().unwrap()) };
         Box::pin(async move { Ok(found?.into_iter().map(exchanger).collect()) })
     }
     fn names<'a>(&'a self, _: IpAddr) -> Pending<'a, Result<Vec<Domain>, DnsError>> {
@@ -81,11 +81,8 @@ fn check(destination: &str, deliver_to: Vec<NextHop>, expected: Result<&[&str], 
 #[test]
 fn a_customers_hosts_in_the_order_the_settings_give() {
     let all = vec![hop("203.0.113.5", 25), hop("mail.customer.example", 2525)];
-    let expected = [
-        "[203.0.113.5] 203.0.113.5:25",
-        "mail.customer.example 203.0.113.7:2525",
-        "mail.customer.example [2001:db8::7]:2525",
-    ];
+    let expected =
+        ["[203.0.113.5] 203.0.113.5:25", "mail.customer.example 203.0.113.7:2525", "mail.customer.example [2001:db8::7]:2525"];
     check("customer.example", all, Ok(&expected));
     let one_unknown = vec![hop("mail.away.example", 25), hop("gone.example", 25), hop("203.0.113.5", 25)];
     check("customer.example", one_unknown, Ok(&["[203.0.113.5] 203.0.113.5:25"]));

@@ -42,12 +42,7 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
         greylist: true,
         lifetime: Duration::from_secs(86_400),
         unscannable: Unscannable::Quarantine,
-        spam: Spam {
-            enabled: false,
-            low: spam(Action::None),
-            med: spam(Action::None),
-            high: spam(Action::None),
-        },
+        spam: Spam { enabled: false, low: spam(Action::None), med: spam(Action::None), high: spam(Action::None) },
     };
     Config {
         hostname: "mx1.isp.example".parse().unwrap(),
