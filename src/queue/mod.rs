@@ -179,6 +179,9 @@ fn in_words(duration: Duration) -> String {
 }
 
 #[cfg(test)]
+mod tests;
+
+#[cfg(test)]
 mod in_words_tests {
     use super::*;
 
