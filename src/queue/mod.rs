@@ -2,94 +2,70 @@
 //!
 //! The state of each message is the store's; this module decides how it changes. It knows nothing of SMTP sessions, sockets
 //! or scanners: `flow` takes a [`Job`] here, does the work, and says how it ended.
+//!
+//! | file | what | pure |
+//! |---|---|---|
+//! | `schedule.rs`, `scans.rs` | due times and permits, in memory | yes |
+//! | `retry.rs` | when to try again, and for how long | yes |
+//! | `verdict.rs` | what a judgement does to a message | yes |
+//! | `settle.rs` | what an attempt's end does to a recipient | yes |
+//! | `bounce.rs` | the notice to the sender (RFC 3464) | yes |
+//! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
+//! | `route.rs` | which hosts to try for a destination | asks DNS |
+//! | `state.rs` | changes of the store, in order with the schedule | no |
+//! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
+//!
+//! Invariants:
+//! - The schedule is a hint, the store is the truth: what is handed out was read from the store after its permit was taken.
+//!   The schedule may name something too often or too early, never too late: each change of a message plans it anew.
+//! - Of one message at one destination at most one delivery is out at a time.
+//! - A message without a verdict, or with an infected one, is never handed out for delivery.
+//! - A final status never changes again, but for one case: a peer that took a message wins over an operator who dropped it.
+//!
+//! On failure: what could not be recorded stays as it was in the store and is tried again later; the caller gets the error.
 
-// (skeleton: types and signatures)
+mod bounce;
+mod counts;
+mod deliver;
+mod retry;
+mod route;
+mod scans;
+mod schedule;
+mod selector;
+mod settle;
+mod state;
+mod steer;
+mod sweep;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Current;
-use crate::mail::{Address, Decision, Domain, Envelope, Host, Judgement, Outcome, Progress, QueueId};
+use crate::mail::{Decision, Envelope, IdSource, Judgement, Origin, Progress, QueueId, Timestamp};
 use crate::outside::Clock;
 use crate::store::{Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
-/// Something that is due.
-#[derive(Debug)]
-pub enum Job {
-    /// A message without a verdict: scan and judge it (again).
-    Scan(QueueId),
-    /// Recipients of one message at one destination.
-    Deliver(Delivery),
-}
+pub use counts::{Counts, DomainCounts};
+pub use deliver::{Delivery, Job};
+pub use route::{Hop, RouteFailure, route};
+pub use selector::{Selector, StateWord, UnknownState};
+pub use steer::Steered;
 
-/// A delivery attempt handed out: these recipients are nobody else's until it is settled. Dropped without `settle`
-/// (a panic, a shutdown) they become due again.
-#[derive(Debug)]
-pub struct Delivery {
-    pub entry: Arc<Entry>,
-    /// The domain (or literal) all these recipients are at.
-    pub destination: Host,
-    /// Indices into `envelope.recipients`; all have the same decision, which is one of the `Deliver…` kinds.
-    pub recipients: Vec<usize>,
-    // (private: the permit)
-}
+use state::{Shared, detached};
 
-impl Delivery {
-    /// What the decision for these recipients is.
-    pub fn decision(&self) -> &Decision {
-        todo!()
-    }
-}
-
-/// Which messages an operator means. Everything that is given must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Selector {
-    pub id: Option<QueueId>,
-    /// A recipient's domain.
-    pub domain: Option<Domain>,
-    pub sender: Option<Address>,
-    pub recipient: Option<Address>,
-    /// `waiting`, `held`, `quarantined`, `awaiting-scan`.
-    pub state: Option<String>,
-}
-
-/// What a steering command did.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Steered {
-    pub id: QueueId,
-    /// How many of its recipients changed.
-    pub recipients: usize,
-    /// For `extend`: the new end of the longest-lived one, in words for the table; else empty.
-    pub note: String,
-}
-
-/// Numbers for `status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Counts {
-    pub messages: u64,
-    /// Messages without a verdict.
-    pub awaiting_scan: u64,
-    /// Recipients.
-    pub waiting: u64,
-    pub held: u64,
-    pub quarantined: u64,
-    pub per_domain: Vec<DomainCounts>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct DomainCounts {
-    pub domain: String,
-    pub waiting: u64,
-    pub held: u64,
-    pub quarantined: u64,
-    pub oldest: Option<crate::mail::Timestamp>,
-    pub last_reply: String,
-}
+/// Messages read from the store at a time when all are looked at.
+const PAGE: usize = 500;
 
 /// The queue. Cloning shares it.
+///
+/// Every method that changes something runs to its end even when its future is dropped: a change that became durable is
+/// always scheduled too.
 #[derive(Clone)]
-pub struct Queue {}
+pub struct Queue {
+    shared: Arc<Shared>,
+}
 
 impl Queue {
     /// Takes over what the spool holds and schedules it.
@@ -98,111 +74,121 @@ impl Queue {
         clock: Arc<dyn Clock>,
         config: Current,
         maillog: MailLog,
-        ids: Arc<crate::mail::IdSource>,
+        ids: Arc<IdSource>,
     ) -> Result<Queue, StoreError> {
-        let _ = (store, clock, config, maillog, ids);
-        todo!()
+        let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
+        let mut after = None;
+        loop {
+            let page = shared.store.entries(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.envelope.id);
+            let mut state = shared.state();
+            page.iter().for_each(|entry| state.schedule.plan_entry(entry));
+        }
+        Ok(Queue { shared })
     }
 
-    /// Makes a message durable. It is not scheduled: the caller judges it and then says `judged` or `scan_later`; after a
-    /// crash in between, `load` schedules its scan.
+    /// Makes a message durable. The caller judges it and then says `judged` or `scan_later`. After a crash in between, `load`
+    /// schedules its scan; should the caller never come back (a panic), the scan is due after [`scans::LEASE`].
     pub async fn accept(&self, envelope: Envelope, body: ReceivedBody) -> Result<Arc<Entry>, StoreError> {
-        let _ = (envelope, body);
-        todo!()
+        let shared = Arc::clone(&self.shared);
+        detached(async move {
+            let now = shared.clock.now();
+            let progress = Progress::accepted(Origin::Client, envelope.recipients.len(), now);
+            let entry = shared.store.accept(envelope, progress, body).await?;
+            shared.state().schedule.scans.set(entry.envelope.id, now + scans::LEASE);
+            shared.wake.notify_one();
+            Ok(entry)
+        })
+        .await
     }
 
     /// Records judgement and decisions (one for each recipient, in their order) and schedules what is to be delivered.
-    /// `Reject` makes a recipient final as rejected: the caller answers the sender so.
+    /// `Reject` makes a recipient final as rejected: the caller answers the sender so. A message that has a judgement keeps
+    /// it: the entry returned says which.
     pub async fn judged(&self, id: QueueId, judgement: Judgement, decisions: Vec<Decision>) -> Result<Arc<Entry>, StoreError> {
-        let _ = (id, judgement, decisions);
-        todo!()
+        let shared = Arc::clone(&self.shared);
+        detached(async move {
+            let now = shared.clock.now();
+            let change = move |_: &Envelope, progress: &mut Progress| verdict::judged(progress, judgement, decisions, now);
+            let changed = shared.change(id, change).await;
+            let mut state = shared.state();
+            state.schedule.scans.answered(id);
+            if matches!(&changed, Err(error) if !matches!(error, StoreError::NotFound)) {
+                // The verdict is lost with the record: it has to be asked for again.
+                state.schedule.scans.set(id, now + scans::BACKOFF_MAX);
+            }
+            drop(state);
+            shared.wake.notify_one();
+            changed.map(|(entry, ())| entry)
+        })
+        .await
     }
 
     /// No verdict now: schedules the next scan with backoff (5 s doubling to 5 min).
     pub async fn scan_later(&self, id: QueueId) -> Result<(), StoreError> {
-        let _ = id;
-        todo!()
-    }
-
-    /// Waits until something is due and may start (deliveries per domain and in all are bounded), and hands it out.
-    pub async fn next(&self) -> Job {
-        todo!()
-    }
-
-    /// Another delivery for the same destination that is due now, for the same connection; takes over `done`'s permit.
-    pub fn another(&self, done: &Delivery) -> Option<Delivery> {
-        let _ = done;
-        todo!()
-    }
-
-    /// Records how an attempt ended (one outcome for each of `delivery.recipients`, in their order): delivered; to be tried
-    /// again by the schedule, or given up when the lifetime is over; failed. Who is given up is told by a bounce, made durable
-    /// before the failure is recorded: a crash in between tells twice, never not at all.
-    pub async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
-        let _ = (delivery, outcomes);
-        todo!()
-    }
-
-    /// Tries the waiting ones now.
-    pub async fn retry(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, by);
-        todo!()
-    }
-
-    /// Keeps waiting ones from being delivered until released. Their lifetime goes on counting, but only ends after release.
-    pub async fn hold(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, by);
-        todo!()
-    }
-
-    /// Lets held ones go on.
-    pub async fn release(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, by);
-        todo!()
-    }
-
-    /// Keeps trying for so much longer than planned: the end of each waiting or held recipient's lifetime moves by `longer`.
-    pub async fn extend(&self, selector: &Selector, longer: Duration, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, longer, by);
-        todo!()
-    }
-
-    /// Deletes without telling the sender.
-    pub async fn drop(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, by);
-        todo!()
-    }
-
-    /// Delivers quarantined ones after all, marked but not tagged. Infected ones are not released: nothing unscanned or
-    /// infected is ever delivered; they come back in the second list.
-    pub async fn quarantine_release(&self, selector: &Selector, by: &str) -> Result<(Vec<Steered>, Vec<QueueId>), StoreError> {
-        let _ = (selector, by);
-        todo!()
-    }
-
-    pub async fn quarantine_delete(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let _ = (selector, by);
-        todo!()
+        let shared = Arc::clone(&self.shared);
+        detached(async move {
+            let now = shared.clock.now();
+            // First the pause, so that the change below plans the message behind it.
+            shared.state().schedule.scans.unanswered(id, now);
+            let changed = shared.change(id, move |_, progress| verdict::scan_later(progress, now)).await;
+            if changed.is_err() {
+                shared.state().schedule.scans.set(id, now + scans::BACKOFF_MAX);
+            }
+            shared.wake.notify_one();
+            match changed {
+                Ok(_) => Ok(()),
+                Err(StoreError::NotFound) => {
+                    shared.state().schedule.scans.remove(id);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Up to `most` matching messages after `after`, oldest first.
     pub async fn list(&self, selector: &Selector, after: Option<QueueId>, most: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
-        let _ = (selector, after, most);
-        todo!()
+        let mut found = Vec::new();
+        let mut pages = state::Pages::new(&self.shared.store, selector, after);
+        while let Some(page) = pages.next().await? {
+            found.extend(page.into_iter().filter(|entry| selector.matches(&entry.envelope, &entry.progress)));
+            if found.len() >= most {
+                found.truncate(most);
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted.
-    pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> crate::mail::Timestamp {
-        let _ = (envelope, progress, recipient);
-        todo!()
+    pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
+        retry::lifetime_end(&self.shared.config.load(), envelope, progress, recipient)
     }
+}
 
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
-        todo!()
-    }
+/// A duration as people say it, in its two largest units: `2d`, `1h 30m`, `45s`.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let largest = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let words = units[largest..].iter().take(2).filter(|(count, unit)| *count > 0 || (*unit == "s" && seconds == 0));
+    words.map(|(count, unit)| format!("{count}{unit}")).collect::<Vec<_>>().join(" ")
+}
 
-    /// Deletes what has been in quarantine for longer than `quarantine.keep`. Called hourly.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
-        todo!()
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod in_words_tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        for (seconds, words) in [(0, "0s"), (45, "45s"), (90, "1m 30s"), (5_400, "1h 30m"), (172_800, "2d"), (90_000, "1d 1h")] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
     }
 }
