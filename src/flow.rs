@@ -386,7 +386,7 @@ impl Flow {
         while let Some(delivery) = next {
             let outcomes = self.attempt(&delivery, &mut connection).await;
             connection = connection.filter(Connection::is_reusable);
-            next = connection.as_ref().and_then(|_| self.queue.another(&delivery));
+            next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
             let id = delivery.entry.envelope.id;
             if let Err(error) = self.queue.settle(delivery, outcomes).await {
                 tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");

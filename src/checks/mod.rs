@@ -6,6 +6,8 @@
 mod door;
 mod greylist;
 mod network;
+mod reverse;
 
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
+pub use reverse::{ReverseName, ReverseNames};

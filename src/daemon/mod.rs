@@ -9,23 +9,32 @@ mod session;
 mod wiring;
 
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 
 use crate::config::{Config, LogFormat};
+use crate::outside::Clock;
 
 pub use clock::SystemClock;
 pub use session::serve as serve_session;
 
 /// `feedgate serve`: runs until SIGTERM or SIGINT. Errors are for the operator: what could not be started and why.
-pub fn serve(config_path: &Path) -> anyhow::Result<()> {
+pub fn serve(config_path: &Path) -> anyhow::Result<ExitCode> {
     let config = Config::load(config_path).map_err(|errors| anyhow::anyhow!("{errors}"))?;
     start_log(&config)?;
     // One provider for the whole process: rustls would have to guess otherwise.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")?;
-    runtime.block_on(wiring::run(config_path.to_owned(), config))
+    runtime.block_on(wiring::run(config_path.to_owned(), config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The system's clock, for commands that need the time.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 /// The log goes to standard error, where systemd and a terminal expect it.

@@ -104,10 +104,10 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
         reload: reload_operation(reload.clone()),
     };
     let operations = Arc::new(operations);
-    let socket = flow.config().data_dir.join("admin.sock");
+    let socket = admin::socket_path(&flow.config().data_dir);
     tracker.spawn(serve_socket(socket, Arc::clone(&operations), stopping.clone()));
     if let Some(listener) = http {
-        tracker.spawn(admin::serve_http(listener, operations, stopping.clone()));
+        tracker.spawn(serve_http(listener, operations, stopping.clone()));
     }
     if flow.config().domains.is_empty() {
         tracing::warn!("no domains are configured: every recipient is refused");
@@ -166,9 +166,20 @@ async fn keep_history(mut lines: mpsc::Receiver<Line>, history: History) {
 }
 
 async fn serve_socket(path: PathBuf, operations: Arc<admin::Operations>, stop: watch::Receiver<bool>) {
-    if let Err(error) = admin::serve_socket(&path, operations, stop).await {
+    if let Err(error) = admin::serve_socket(path.clone(), operations, told_to_stop(stop)).await {
         tracing::error!(path = %path.display(), %error, "the admin socket does not work: commands cannot reach this gateway");
     }
+}
+
+async fn serve_http(listener: TcpListener, operations: Arc<admin::Operations>, stop: watch::Receiver<bool>) {
+    if let Err(error) = admin::serve_http(listener, operations, told_to_stop(stop)).await {
+        tracing::error!(%error, "/metrics and /healthz are not served any more");
+    }
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and so is everything else.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn reload_operation(reload: Reload) -> admin::Reload {

@@ -21,6 +21,13 @@ pub struct Hop {
     pub address: SocketAddr,
 }
 
+impl std::fmt::Display for Hop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Hop { name, address } = self;
+        if name.starts_with('[') { write!(f, "{address}") } else { write!(f, "{name} [{}]:{}", address.ip(), address.port()) }
+    }
+}
+
 /// Why there is nothing to try. The texts read like replies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFailure {

@@ -31,8 +31,8 @@ pub struct Engine {
     thresholds: Thresholds,
 }
 
-/// What the rules say.
-#[derive(Clone, Debug, PartialEq)]
+/// What the rules say. The default: nothing, where nobody asked.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Assessment {
     /// The sum of the hits' points.
     pub score: f32,

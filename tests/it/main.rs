@@ -1,9 +1,12 @@
 //! All integration tests, in one binary.
 
+mod admin;
 mod clamd;
 mod config;
 mod dialogs;
 mod end_to_end;
 mod gateway;
+mod greylist;
 mod layout;
 mod rules;
+mod scan;

@@ -84,6 +84,15 @@ pub enum ConnectFailure {
     Host { why: String },
 }
 
+impl std::fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ConnectFailure::Tls { why } => write!(f, "TLS handshake failed: {why}"),
+            ConnectFailure::Host { why } => f.write_str(why),
+        }
+    }
+}
+
 /// A message to hand over.
 pub struct Offer<'a> {
     pub envelope: &'a Envelope,
