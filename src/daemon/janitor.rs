@@ -25,9 +25,10 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
             sweep_due = flow.now() + SWEEP_EVERY;
         }
         tokio::select! {
-            () = flow.clock.sleep_until(flow.now() + PROVE_EVERY) => scanner.prove().await,
+            () = flow.clock.sleep_until(flow.now() + PROVE_EVERY) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+        scanner.prove().await;
     }
 }
 

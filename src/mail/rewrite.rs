@@ -137,7 +137,7 @@ fn encoded(tag: &str) -> String {
             .take_while(|end| *end <= 45)
             .last()
             .unwrap_or(rest.len());
-        words.push(format!("=?utf-8?B?{}?=", base64(rest[..end].as_bytes())));
+        words.push(format!("=?utf-8?B?{}?=", base64(&rest.as_bytes()[..end])));
         rest = &rest[end..];
     }
     words.join(" ") + &tag[text.len()..]

@@ -25,6 +25,7 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file. Positions are in bytes from its start.
+#[expect(clippy::len_without_is_empty, reason = "a file is not a collection")]
 pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes`; extends the file when needed.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;

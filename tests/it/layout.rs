@@ -20,6 +20,7 @@ fn place(module: &str) -> Option<(usize, usize)> {
     ROWS.iter().enumerate().find_map(|(row, modules)| modules.iter().position(|name| *name == module).map(|column| (row, column)))
 }
 
+/// Every source file with its room; tests stand apart, they may use `sim`.
 fn sources() -> Vec<(String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
@@ -29,7 +30,7 @@ fn sources() -> Vec<(String, PathBuf)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && path.file_name().is_some_and(|name| name != "tests.rs") {
                 let first = path.strip_prefix(&root).expect("below src").components().next().expect("a name");
                 let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
                 found.push((module, path));

@@ -8,5 +8,4 @@ mod end_to_end;
 mod gateway;
 mod greylist;
 mod layout;
-mod rules;
 mod scan;
