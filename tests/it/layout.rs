@@ -46,7 +46,9 @@ fn imports(text: &str) -> Vec<String> {
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut found = Vec::new();
     for line in lines {
-        for part in line.split("crate::").skip(1).chain(line.split("feedgate::").skip(1)) {
+        let line = line.trim_start();
+        let named = if line.starts_with("use feedgate::") { line.split("feedgate::") } else { line.split("crate::") };
+        for part in named.skip(1) {
             let names = match part.strip_prefix('{') {
                 Some(group) => group.split('}').next().unwrap_or_default().split(',').map(str::trim).collect(),
                 None => vec![part],
