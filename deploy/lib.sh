@@ -14,7 +14,13 @@ die() {
     printf '%s: %s\n' "$(basename -- "$0")" "$*" >&2
     exit 1
 }
-have() { command -v "$1" >/dev/null 2>&1; }
+# have NAME: there is such a command; perl=FILE: perl finds this module.
+have() {
+    case $1 in
+    perl=*) perl -e "require '${1#perl=}'" >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
 
 # section TITLE: says what begins, and how long the one before took.
 section_started=$SECONDS

@@ -46,7 +46,9 @@ impl Clamd {
             .replace("@USER@", &user());
         std::fs::write(directory.path().join("clamd.conf"), with_lines(&filled_in, lines)).unwrap();
         // AppArmor's profile of clamd goes by its path and keeps it out of a scratch directory.
-        std::fs::copy(program(), directory.path().join("clamd")).unwrap();
+        // Not fs::copy: another test may fork while the copy is open here, and a file open for writing cannot be run.
+        let copied = Command::new("cp").arg(program()).arg(directory.path().join("clamd")).status();
+        assert!(copied.is_ok_and(|status| status.success()), "clamd can be copied");
         let process = run(directory.path());
         let socket = directory.path().join("clamd.sock");
         let mut clamd = Clamd { process, directory, socket };

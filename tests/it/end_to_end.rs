@@ -60,7 +60,7 @@ fn clean_mail_arrives_byte_for_byte() {
     for word in ["queued", "scanned", "judged", "decided", "delivered"] {
         assert!(trace.contains(word), "{word} in {trace}");
     }
-    assert_eq!(gateway.ask_json(&["queue", "list"])["entries"].as_array().map(Vec::len), Some(0));
+    assert_eq!(gateway.ask_json(&["queue", "list"])["messages"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn infected_mail_is_refused_plain_encoded_and_zipped() {
         assert!(answer["code"] == 554 && reply.starts_with("5.7.1 Virus found: "), "{file}: {answer}");
     }
     assert!(sink.messages().is_empty());
-    assert_eq!(gateway.ask_json(&["queue", "list"])["entries"].as_array().map(Vec::len), Some(0));
+    assert_eq!(gateway.ask_json(&["queue", "list"])["messages"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn without_a_scanner_mail_waits_and_arrives_when_it_is_back() {
     let file = message(gateway.directory.path(), "no scanner");
     let id = queue_id(&send(&gateway, "jane@up.test", &file, &[]));
     let listed = gateway.ask_json(&["queue", "list"]);
-    assert_eq!(listed["entries"][0]["id"], id.as_str(), "{listed}");
-    assert!(gateway.ask(&["queue", "show", &id]).contains("awaiting scan"));
+    assert_eq!(listed["messages"][0]["id"], id.as_str(), "{listed}");
+    assert!(gateway.ask(&["queue", "show", &id]).contains("awaiting-scan"));
     assert!(sink.messages().is_empty(), "nothing unscanned is delivered");
     clamd.start_again();
     sink.wait_for_message("the text of no scanner");
@@ -269,7 +269,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_250() {
     }
     assert!(sent == 2000 && acknowledged.len() > 1000, "{} of {sent} were answered 250", acknowledged.len());
     wait_for("the queue to be empty", || {
-        (gateway.ask_json(&["queue", "list"])["entries"].as_array()?.is_empty()).then_some(())
+        (gateway.ask_json(&["queue", "list"])["messages"].as_array()?.is_empty()).then_some(())
     });
     let arrived: HashSet<String> = sink.messages().iter().filter_map(|message| whole(message)).collect();
     let lost: Vec<_> = acknowledged.difference(&arrived).collect();
