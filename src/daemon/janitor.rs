@@ -12,6 +12,8 @@ use crate::scan::Pool;
 use crate::store::History;
 
 const PROVE_EVERY: Duration = Duration::from_secs(60);
+/// While no scanner is up, mail waits for one: it is asked for more often.
+const PROVE_EVERY_WHILE_AWAY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until told to stop.
@@ -20,12 +22,13 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
     loop {
         let up = matches!(scanner.health(), ScannerHealth::Up { .. });
         flow.maillog.metrics().scanner_up.set(i64::from(up));
+        let pause = if up { PROVE_EVERY } else { PROVE_EVERY_WHILE_AWAY };
         if flow.now() >= sweep_due {
             sweep(&flow, &history).await;
             sweep_due = flow.now() + SWEEP_EVERY;
         }
         tokio::select! {
-            () = flow.clock.sleep_until(flow.now() + PROVE_EVERY) => {}
+            () = flow.clock.sleep_until(flow.now() + pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         scanner.prove().await;

@@ -57,6 +57,9 @@ fn raise_open_files() {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
     if limit.maximum.is_some_and(|most| most < 16_384) {
-        tracing::warn!(limit = limit.maximum, "few open files are allowed (ulimit -n): not all of limits.connections can be open at a time");
+        tracing::warn!(
+            limit = limit.maximum,
+            "few open files are allowed (ulimit -n): not all of limits.connections can be open at a time"
+        );
     }
 }

@@ -39,7 +39,11 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     let rules = engine(&config).map_err(|why| anyhow!("{why}"))?;
     let tls = config.smtp.tls.as_ref().map(server_tls).transpose().map_err(|why| anyhow!("{why}"))?;
     let listeners = bind_all(&config)?;
-    let http = config.admin.listen.map(|address| bind(address).with_context(|| format!("admin.listen: cannot listen on {address}"))).transpose()?;
+    let http = config
+        .admin
+        .listen
+        .map(|address| bind(address).with_context(|| format!("admin.listen: cannot listen on {address}")))
+        .transpose()?;
 
     let store = open_store(&config).await?;
     let (store, recovery) = store;
@@ -82,7 +86,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
 
     let (stop, stopping) = watch::channel(false);
     let tracker = TaskTracker::new();
-    let sessions = Sessions { flow: Arc::clone(&flow), door: Door::default(), ids, tls, tracker: tracker.clone(), stop: stopping.clone() };
+    let sessions =
+        Sessions { flow: Arc::clone(&flow), door: Door::default(), ids, tls, tracker: tracker.clone(), stop: stopping.clone() };
     for listener in listeners {
         announce(&flow, listener.local_addr()?);
         tracker.spawn(listen(listener, sessions.clone()));

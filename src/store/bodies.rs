@@ -55,11 +55,9 @@ impl BodyWriter {
         }
         let checksum = self.checksum.finalize();
         Ok(match self.file {
-            Some(file) => ReceivedBody {
-                body: Body::File { file: Arc::clone(&file.file), size: self.in_file },
-                checksum,
-                file: Some(file),
-            },
+            Some(file) => {
+                ReceivedBody { body: Body::File { file: Arc::clone(&file.file), size: self.in_file }, checksum, file: Some(file) }
+            }
             None => {
                 // Kept as long as the message is recent: without the room it could have grown into.
                 self.buffer.shrink_to_fit();

@@ -320,9 +320,10 @@ struct WholeMetaRead {
 /// with it. The decisions have been made from it already, so zero is as good as any.
 fn writable(progress: &Progress) -> std::borrow::Cow<'_, Progress> {
     let is_writable = |progress: &Progress| {
-        progress.judgement.as_ref().is_none_or(|judgement| {
-            judgement.score.is_finite() && judgement.hits.iter().all(|hit| hit.points.is_finite())
-        })
+        progress
+            .judgement
+            .as_ref()
+            .is_none_or(|judgement| judgement.score.is_finite() && judgement.hits.iter().all(|hit| hit.points.is_finite()))
     };
     if is_writable(progress) {
         return std::borrow::Cow::Borrowed(progress);

@@ -52,12 +52,7 @@ pub enum IndexState {
 }
 
 /// Reads the spool. `index` is wiped when it is of no use.
-pub fn recover(
-    disk: &dyn Disk,
-    paths: &Paths,
-    index: &mut dyn Index,
-    index_state: IndexState,
-) -> Result<Recovered, StoreError> {
+pub fn recover(disk: &dyn Disk, paths: &Paths, index: &mut dyn Index, index_state: IndexState) -> Result<Recovered, StoreError> {
     let mut start = Start::list(disk, paths)?;
     let used = match index_state {
         IndexState::Trusted => start.use_index(index)?,
@@ -214,8 +209,7 @@ impl<'a> Start<'a> {
     /// Reads the segments in order, from the mark or from the beginning.
     fn replay(&mut self, mark: Option<Mark>) -> Result<(), StoreError> {
         let from = mark.map_or(0, |mark| mark.segment);
-        let segments: Vec<_> =
-            self.table.segments.range(from..).map(|(number, segment)| (*number, segment.clone())).collect();
+        let segments: Vec<_> = self.table.segments.range(from..).map(|(number, segment)| (*number, segment.clone())).collect();
         for (number, segment) in segments {
             let mark = mark.filter(|mark| mark.segment == number);
             let start = mark.map_or(SEGMENT_HEADER as u64, |mark| mark.offset);
@@ -292,8 +286,7 @@ impl<'a> Start<'a> {
     fn check_bodies(&mut self) -> Result<(), StoreError> {
         let names = self.disk.list(&self.paths.bodies).map_err(|error| io_error("listing the bodies", error))?;
         let mut names: HashSet<String> = names.into_iter().collect();
-        let in_files: Vec<_> =
-            self.table.iter().filter(|(_, place)| place.in_file).map(|(id, _)| *id).collect();
+        let in_files: Vec<_> = self.table.iter().filter(|(_, place)| place.in_file).map(|(id, _)| *id).collect();
         for id in in_files {
             if !names.remove(&format!("{id}.body")) {
                 self.report.damaged.push(format!("message {id}: the file with its content is missing"));

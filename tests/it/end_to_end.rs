@@ -16,9 +16,15 @@ const SPAM_ON: &str = "[domains.\"up.test\".spam]\nenabled = true\nlow = \"subje
 #[track_caller]
 fn send(gateway: &Gateway, to: &str, file: &Path, options: &[&str]) -> Value {
     let mut command = Command::new(program("python3"));
-    command.arg(repository("tests/tools/send.py")).arg(gateway.smtp.to_string()).args(["joe@sender.test", to]).arg(file).args(options);
+    command
+        .arg(repository("tests/tools/send.py"))
+        .arg(gateway.smtp.to_string())
+        .args(["joe@sender.test", to])
+        .arg(file)
+        .args(options);
     let output = command.output().expect("python3 runs");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("send.py: {error}: {}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("send.py: {error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn mail(name: &str) -> std::path::PathBuf {
@@ -133,7 +139,8 @@ fn mail_for_others_is_refused() {
 #[test]
 fn a_first_try_is_greylisted_and_the_list_survives_a_restart() {
     let (clamd, sink) = (Clamd::start(), Sink::start());
-    let section = domain("up.test", sink.port, "").replace("greylist = false", "greylist = true") + "[greylist]\ndelay = \"2s\"\n";
+    let section =
+        domain("up.test", sink.port, "").replace("greylist = false", "greylist = true") + "[greylist]\ndelay = \"2s\"\n";
     let mut gateway = Gateway::start(clamd.socket(), &section);
     let first = send(&gateway, "jane@up.test", &mail("clean.eml"), &[]);
     assert_eq!(first["refused"]["jane@up.test"], serde_json::json!([451, "4.7.1 Greylisted, please try again in 2 seconds"]));
@@ -166,7 +173,8 @@ fn swaks_delivers_over_starttls() {
 fn swaks(gateway: &Gateway, arguments: &[&str]) -> String {
     let server = gateway.smtp.to_string();
     let mut command = Command::new(program("swaks"));
-    let output = command.args(["--server", &server, "--helo", "client.sender.test"]).args(arguments).output().expect("swaks runs");
+    let output =
+        command.args(["--server", &server, "--helo", "client.sender.test"]).args(arguments).output().expect("swaks runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -178,7 +186,8 @@ fn a_dead_customer_delays_nobody_and_gets_his_mail_when_he_is_back() {
     let waiting = queue_id(&send(&gateway, "max@down.test", &message(gateway.directory.path(), "while down"), &[]));
     queue_id(&send(&gateway, "jane@up.test", &message(gateway.directory.path(), "while up"), &[]));
     up.wait_for_message("the text of while up");
-    let shown = wait_for("a first attempt", || Some(gateway.ask(&["queue", "show", &waiting])).filter(|text| text.contains("refused")));
+    let shown =
+        wait_for("a first attempt", || Some(gateway.ask(&["queue", "show", &waiting])).filter(|text| text.contains("refused")));
     assert!(shown.contains("waiting"), "{shown}");
     let extended = gateway.ask(&["queue", "extend", "down.test", "5d"]);
     assert!(extended.contains(&waiting), "{extended}");
@@ -196,7 +205,10 @@ fn what_the_customer_refuses_bounces_to_the_sender() {
     let gateway = Gateway::start(clamd.socket(), &sections);
     let id = queue_id(&send(&gateway, "nobody@up.test", &message(gateway.directory.path(), "to nobody"), &[]));
     let notice = origin.wait_for_message("multipart/report");
-    assert!(notice.contains("Final-Recipient: rfc822;nobody@up.test") || notice.contains("Final-Recipient: rfc822; nobody@up.test"), "{notice}");
+    assert!(
+        notice.contains("Final-Recipient: rfc822;nobody@up.test") || notice.contains("Final-Recipient: rfc822; nobody@up.test"),
+        "{notice}"
+    );
     assert!(notice.contains("Subject: about to nobody") && notice.contains(&id), "{notice}");
     assert!(!notice.contains("the text of to nobody"), "headers only: {notice}");
 }
@@ -256,7 +268,9 @@ fn kill_9_under_load_loses_nothing_that_was_answered_250() {
         let mut load = Command::new(program("python3"));
         load.arg(repository("tests/tools/load.py")).args([&server, &sender, "jane@up.test", "500", "20", "3000"]);
         let mut load = Process::start(load.stdout(Stdio::piped()));
-        for (count, number) in BufReader::new(load.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok).enumerate() {
+        for (count, number) in
+            BufReader::new(load.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok).enumerate()
+        {
             acknowledged.insert(format!("<{sender}> n{number}n"));
             if kill_after == Some(count) {
                 gateway.kill();
@@ -268,9 +282,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_250() {
         }
     }
     assert!(sent == 2000 && acknowledged.len() > 1000, "{} of {sent} were answered 250", acknowledged.len());
-    wait_for("the queue to be empty", || {
-        (gateway.ask_json(&["queue", "list"])["messages"].as_array()?.is_empty()).then_some(())
-    });
+    wait_for("the queue to be empty", || (gateway.ask_json(&["queue", "list"])["messages"].as_array()?.is_empty()).then_some(()));
     let arrived: HashSet<String> = sink.messages().iter().filter_map(|message| whole(message)).collect();
     let lost: Vec<_> = acknowledged.difference(&arrived).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {:?}", lost.len(), acknowledged.len(), &lost[..lost.len().min(5)]);

@@ -164,7 +164,9 @@ pub fn command(config: &Path, arguments: &[&str]) -> Output {
 
 fn launch(directory: &Path) -> (Process, SocketAddr, Arc<Mutex<Vec<String>>>) {
     let binary = std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into());
-    let mut process = Process::start(Command::new(binary).arg("--config").arg(directory.join("feedgate.toml")).arg("serve").stderr(Stdio::piped()));
+    let mut process = Process::start(
+        Command::new(binary).arg("--config").arg(directory.join("feedgate.toml")).arg("serve").stderr(Stdio::piped()),
+    );
     let log = Arc::new(Mutex::new(Vec::new()));
     let stderr = BufReader::new(process.0.stderr.take().expect("it is piped"));
     let lines = Arc::clone(&log);
@@ -216,7 +218,10 @@ impl Sink {
     /// The messages that came in whole, as it wrote them.
     pub fn messages(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.directory.path()).expect("it can be listed").flatten();
-        files.filter_map(|file| std::fs::read(file.path()).ok()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+        files
+            .filter_map(|file| std::fs::read(file.path()).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .collect()
     }
 
     /// Waits for the message that contains `text`.

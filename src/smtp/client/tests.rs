@@ -429,7 +429,9 @@ async fn a_body_that_cannot_be_read_is_not_sent_as_half_a_message() {
         let body = Body::Memory(Bytes::from_static(TEXT));
         let rewrite = Rewrite { segments: vec![Segment::Keep(0..10), Segment::Keep(10..500)] };
         let envelope = envelope("", &[A]);
-        let outcomes = connection.offer(&Offer { envelope: &envelope, recipients: &[0], body: &body, rewrite: &rewrite, chunking: true }).await;
+        let outcomes = connection
+            .offer(&Offer { envelope: &envelope, recipients: &[0], body: &body, rewrite: &rewrite, chunking: true })
+            .await;
         assert!(
             matches!(&outcomes[0], Outcome::Retry { scope: Scope::Message, reply, .. } if reply.contains("could not be read"))
         );
@@ -523,7 +525,9 @@ async fn what_was_put_in_goes_out_with_what_was_kept() {
         let segments = vec![Segment::Insert("Received: by us\r\n".into()), Segment::Keep(10..body.size())];
         let envelope = envelope("", &[A]);
         let rewrite = Rewrite { segments };
-        let outcomes = connection.offer(&Offer { envelope: &envelope, recipients: &[0], body: &body, rewrite: &rewrite, chunking: true }).await;
+        let outcomes = connection
+            .offer(&Offer { envelope: &envelope, recipients: &[0], body: &body, rewrite: &rewrite, chunking: true })
+            .await;
         assert_eq!(outcomes, [queued()]);
         let expected = b"Received: by us\r\nSubject: hi\r\n\r\n.dot\r\n";
         assert_eq!(only(&server).content, expected);

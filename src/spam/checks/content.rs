@@ -82,7 +82,8 @@ pub(super) fn styled_letters(facts: &Facts) -> Option<String> {
 
 pub(super) fn attachment_double_extension(facts: &Facts) -> Option<String> {
     const SHOWN: [&str; 18] = [
-        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv", "htm", "html",
+        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv",
+        "htm", "html",
     ];
     let double = |name: &&String| {
         let mut extensions = name.rsplit('.').map(str::trim_end);
@@ -104,7 +105,8 @@ pub(super) fn attachment_active_page(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
-    const TOLD: [&str; 8] = ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
+    const TOLD: [&str; 8] =
+        ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
     const ARCHIVES: [&str; 6] = ["zip", "rar", "7z", "ace", "arj", "gz"];
     let archive = facts.mime.attachments.iter().find(|attachment| attachment.encrypted || attachment.has_extension(&ARCHIVES))?;
     TOLD.iter().any(|told| facts.folded.text.contains(told)).then(|| archive.names[0].clone())
@@ -113,8 +115,32 @@ pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
 /// Extensions that Windows runs at a double click.
 fn runs(extension: &str) -> bool {
     const RUNS: [&str; 26] = [
-        "exe", "scr", "pif", "com", "bat", "cmd", "msi", "cpl", "hta", "js", "jse", "vbs", "vbe", "wsf", "wsh", "ps1", "lnk", "jar",
-        "reg", "chm", "iso", "img", "vhd", "url", "library-ms", "appx",
+        "exe",
+        "scr",
+        "pif",
+        "com",
+        "bat",
+        "cmd",
+        "msi",
+        "cpl",
+        "hta",
+        "js",
+        "jse",
+        "vbs",
+        "vbe",
+        "wsf",
+        "wsh",
+        "ps1",
+        "lnk",
+        "jar",
+        "reg",
+        "chm",
+        "iso",
+        "img",
+        "vhd",
+        "url",
+        "library-ms",
+        "appx",
     ];
     RUNS.contains(&extension)
 }

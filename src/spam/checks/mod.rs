@@ -88,12 +88,57 @@ checks! {
 /// Domains where anybody has a mailbox within a minute.
 fn is_freemail(domain: &str) -> bool {
     const NAMES: [&str; 29] = [
-        "gmail", "googlemail", "yahoo", "ymail", "rocketmail", "hotmail", "outlook", "live", "msn", "aol", "gmx", "web", "mail",
-        "inbox", "list", "bk", "yandex", "protonmail", "proton", "tutanota", "zoho", "icloud", "t-online", "freenet", "qq",
-        "163", "126", "sina", "rediffmail",
+        "gmail",
+        "googlemail",
+        "yahoo",
+        "ymail",
+        "rocketmail",
+        "hotmail",
+        "outlook",
+        "live",
+        "msn",
+        "aol",
+        "gmx",
+        "web",
+        "mail",
+        "inbox",
+        "list",
+        "bk",
+        "yandex",
+        "protonmail",
+        "proton",
+        "tutanota",
+        "zoho",
+        "icloud",
+        "t-online",
+        "freenet",
+        "qq",
+        "163",
+        "126",
+        "sina",
+        "rediffmail",
     ];
     // `web` and the like are only free mailboxes right below their country.
     let (name, rest) = domain.split_once('.').unwrap_or((domain, ""));
-    let plain = matches!(rest, "com" | "de" | "net" | "fr" | "it" | "es" | "ru" | "me" | "at" | "ch" | "co.uk" | "co.jp" | "com.br" | "in" | "cn" | "co.in" | "ca");
+    let plain = matches!(
+        rest,
+        "com"
+            | "de"
+            | "net"
+            | "fr"
+            | "it"
+            | "es"
+            | "ru"
+            | "me"
+            | "at"
+            | "ch"
+            | "co.uk"
+            | "co.jp"
+            | "com.br"
+            | "in"
+            | "cn"
+            | "co.in"
+            | "ca"
+    );
     plain && NAMES.contains(&name)
 }
