@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::examples::Example;
 use super::facts::Facts;
-use super::patterns::{Matched, Patterns};
+use super::patterns::{Matched, Patterns, evidence_of};
 use super::rules::{self, Condition, Family, Rule, RuleErrors, RuleFile, Thresholds};
 use super::text::evidence;
 use crate::mail::{RuleHit, SpamLevel};
@@ -146,7 +146,7 @@ impl Engine {
         match condition {
             Condition::Pattern(id) => self.patterns.found(*id, matched),
             Condition::Header { name, matches } => {
-                let found = |value: &str| matches.find(value).map(|found| evidence(found.as_str()));
+                let found = |value: &str| matches.find(value.as_bytes()).map(|found| evidence_of(found.as_bytes()));
                 facts.headers.named(name).find_map(|field| found(&field.value))
             }
             Condition::Exists(name) => facts.headers.has(name).then(String::new),

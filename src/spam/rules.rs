@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use regex::Regex;
+use regex::bytes::Regex;
 use serde::Deserialize;
 
 use super::checks::{self, Check};

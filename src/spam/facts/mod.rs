@@ -101,9 +101,10 @@ impl Facts {
         facts
     }
 
-    /// The author's mailbox, when there is one.
+    /// The author's mailbox: the first that has an address, since clients show that one.
     pub(super) fn author(&self) -> Option<&Named> {
-        self.headers.from.first()
+        let from = &self.headers.from;
+        from.iter().find(|mailbox| !mailbox.domain().is_empty()).or(from.first())
     }
 
     fn read_texts(&mut self) {
