@@ -158,7 +158,8 @@ struct Reader {
 impl Reader {
     fn levels(&mut self, text: &str) -> Option<Thresholds> {
         let read = toml::from_str::<LevelsWritten>(text);
-        let thresholds = read.map_err(|error| self.errors.push(format!("levels.toml: {}", one_line(&error, text)))).ok()?.thresholds;
+        let thresholds =
+            read.map_err(|error| self.errors.push(format!("levels.toml: {}", one_line(&error, text)))).ok()?.thresholds;
         let Thresholds { low, med, high } = thresholds;
         if !(0.0 < low && low < med && med < high && high.is_finite()) {
             self.errors.push("levels.toml: thresholds must be above 0 and rise from low to high".to_owned());
@@ -232,8 +233,9 @@ impl Reader {
             Written::RawHeader(pattern) => self.pattern(Searched::RawHeader, &pattern),
             Written::Url(pattern) => self.pattern(Searched::Url, &pattern),
             Written::Attachment(pattern) => self.pattern(Searched::Attachment, &pattern),
-            Written::Header(HeaderWritten { name, matches }) => field_name(name)
-                .and_then(|name| compile_header(&matches).map(|matches| Condition::Header { name, matches })),
+            Written::Header(HeaderWritten { name, matches }) => {
+                field_name(name).and_then(|name| compile_header(&matches).map(|matches| Condition::Header { name, matches }))
+            }
             Written::Exists(name) => field_name(name).map(Condition::Exists),
             Written::Missing(name) => field_name(name).map(Condition::Missing),
             Written::Check(name) => named_check(&name),

@@ -121,8 +121,7 @@ impl Folded {
     fn end_word(&mut self) {
         if self.word.latin && self.word.lookalikes && !self.word.other {
             self.mixed_words += 1;
-            let latin: String =
-                self.text[self.word.start..].chars().map(|letter| lookalike(letter).unwrap_or(letter)).collect();
+            let latin: String = self.text[self.word.start..].chars().map(|letter| lookalike(letter).unwrap_or(letter)).collect();
             self.text.truncate(self.word.start);
             self.text.push_str(&latin);
         }

@@ -23,13 +23,32 @@ const BRANDS: &[Brand] = &[
     Brand { words: &["paypal"], owned: &["paypal"] },
     Brand {
         words: &["microsoft", "office 365", "office365", "outlook team", "onedrive", "sharepoint"],
-        owned: &["microsoft", "microsoftonline", "office", "office365", "outlook", "hotmail", "live", "sharepoint", "sharepointonline", "msn", "azure", "xbox", "skype", "windows", "onmicrosoft"],
+        owned: &[
+            "microsoft",
+            "microsoftonline",
+            "office",
+            "office365",
+            "outlook",
+            "hotmail",
+            "live",
+            "sharepoint",
+            "sharepointonline",
+            "msn",
+            "azure",
+            "xbox",
+            "skype",
+            "windows",
+            "onmicrosoft",
+        ],
     },
     Brand { words: &["amazon", "amazon prime"], owned: &["amazon", "amazonaws", "amazonses", "amzn", "aws", "primevideo"] },
     Brand { words: &["apple id", "apple support", "icloud"], owned: &["apple", "icloud"] },
     Brand { words: &["google"], owned: &["google", "googlemail", "googleusercontent", "youtube", "gmail", "withgoogle"] },
     Brand { words: &["netflix"], owned: &["netflix"] },
-    Brand { words: &["facebook", "instagram", "whatsapp"], owned: &["facebook", "instagram", "whatsapp", "facebookmail", "meta", "fb"] },
+    Brand {
+        words: &["facebook", "instagram", "whatsapp"],
+        owned: &["facebook", "instagram", "whatsapp", "facebookmail", "meta", "fb"],
+    },
     Brand { words: &["linkedin"], owned: &["linkedin"] },
     Brand { words: &["docusign"], owned: &["docusign"] },
     Brand { words: &["dropbox"], owned: &["dropbox", "dropboxmail"] },
@@ -41,7 +60,10 @@ const BRANDS: &[Brand] = &[
     Brand { words: &["metamask"], owned: &["metamask"] },
     Brand { words: &["trust wallet", "trustwallet"], owned: &["trustwallet"] },
     Brand { words: &["mcafee"], owned: &["mcafee"] },
-    Brand { words: &["norton antivirus", "norton 360", "norton security", "norton lifelock"], owned: &["norton", "lifelock", "gendigital"] },
+    Brand {
+        words: &["norton antivirus", "norton 360", "norton security", "norton lifelock"],
+        owned: &["norton", "lifelock", "gendigital"],
+    },
     Brand { words: &["sparkasse"], owned: &["sparkasse*", "s-*", "ksk*", "spk*"] },
     Brand { words: &["volksbank"], owned: &["volksbank*", "vr", "vr-*", "vrbank*", "voba*"] },
     Brand { words: &["commerzbank"], owned: &["commerzbank"] },
@@ -77,8 +99,22 @@ pub(super) fn owner_of(domain: &str) -> Option<&'static Brand> {
 /// The brand that a host pretends to be: its name as a label or a part of one, below somebody else's domain.
 pub(super) fn imitated_by(host: &str) -> Option<&'static Brand> {
     const DISTINCT: [&str; 16] = [
-        "paypal", "microsoft", "office365", "amazon", "icloud", "netflix", "facebook", "instagram", "whatsapp", "docusign",
-        "coinbase", "binance", "metamask", "trustwallet", "sparkasse", "bradesco",
+        "paypal",
+        "microsoft",
+        "office365",
+        "amazon",
+        "icloud",
+        "netflix",
+        "facebook",
+        "instagram",
+        "whatsapp",
+        "docusign",
+        "coinbase",
+        "binance",
+        "metamask",
+        "trustwallet",
+        "sparkasse",
+        "bradesco",
     ];
     let part = DISTINCT.iter().find(|part| host.split(['.', '-']).any(|label| label == **part))?;
     let brand = BRANDS.iter().find(|brand| brand.words.contains(part))?;
@@ -88,8 +124,28 @@ pub(super) fn imitated_by(host: &str) -> Option<&'static Brand> {
 /// Local parts that are also words of everyday subjects.
 pub(super) fn is_role(local: &str) -> bool {
     const ROLES: [&str; 22] = [
-        "info", "sales", "office", "support", "contact", "service", "admin", "mail", "hello", "team", "news", "newsletter", "post",
-        "webmaster", "postmaster", "jobs", "press", "order", "orders", "users", "list", "announce",
+        "info",
+        "sales",
+        "office",
+        "support",
+        "contact",
+        "service",
+        "admin",
+        "mail",
+        "hello",
+        "team",
+        "news",
+        "newsletter",
+        "post",
+        "webmaster",
+        "postmaster",
+        "jobs",
+        "press",
+        "order",
+        "orders",
+        "users",
+        "list",
+        "announce",
     ];
     ROLES.contains(&local)
 }

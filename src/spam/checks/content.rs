@@ -3,7 +3,7 @@
 use crate::spam::facts::{Attachment, Facts, Flaw};
 
 /// Fewer letters than this are hardly a word.
-const HARDLY_A_WORD: usize = 100;
+const HARDLY_A_WORD: usize = 80;
 /// A newsletter's preview line, which is hidden, stays below this.
 const PREVIEW_LETTERS: usize = 400;
 
@@ -14,7 +14,9 @@ pub(super) fn html_without_text(facts: &Facts) -> Option<String> {
 
 pub(super) fn image_instead_of_text(facts: &Facts) -> Option<String> {
     let images = facts.html.images + facts.mime.inline_images;
-    let hardly = facts.html.images > 0 && facts.text_letters < HARDLY_A_WORD;
+    // A picture from the family leads nowhere.
+    let leads = facts.links.clickable().next().is_some();
+    let hardly = leads && facts.html.images > 0 && facts.text_letters < HARDLY_A_WORD;
     hardly.then(|| format!("{images} images, {} letters", facts.text_letters))
 }
 
@@ -82,7 +84,8 @@ pub(super) fn styled_letters(facts: &Facts) -> Option<String> {
 
 pub(super) fn attachment_double_extension(facts: &Facts) -> Option<String> {
     const SHOWN: [&str; 18] = [
-        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv", "htm", "html",
+        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv",
+        "htm", "html",
     ];
     let double = |name: &&String| {
         let mut extensions = name.rsplit('.').map(str::trim_end);
@@ -104,7 +107,8 @@ pub(super) fn attachment_active_page(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
-    const TOLD: [&str; 8] = ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
+    const TOLD: [&str; 8] =
+        ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
     const ARCHIVES: [&str; 6] = ["zip", "rar", "7z", "ace", "arj", "gz"];
     let archive = facts.mime.attachments.iter().find(|attachment| attachment.encrypted || attachment.has_extension(&ARCHIVES))?;
     TOLD.iter().any(|told| facts.folded.text.contains(told)).then(|| archive.names[0].clone())
@@ -113,8 +117,32 @@ pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
 /// Extensions that Windows runs at a double click.
 fn runs(extension: &str) -> bool {
     const RUNS: [&str; 26] = [
-        "exe", "scr", "pif", "com", "bat", "cmd", "msi", "cpl", "hta", "js", "jse", "vbs", "vbe", "wsf", "wsh", "ps1", "lnk", "jar",
-        "reg", "chm", "iso", "img", "vhd", "url", "library-ms", "appx",
+        "exe",
+        "scr",
+        "pif",
+        "com",
+        "bat",
+        "cmd",
+        "msi",
+        "cpl",
+        "hta",
+        "js",
+        "jse",
+        "vbs",
+        "vbe",
+        "wsf",
+        "wsh",
+        "ps1",
+        "lnk",
+        "jar",
+        "reg",
+        "chm",
+        "iso",
+        "img",
+        "vhd",
+        "url",
+        "library-ms",
+        "appx",
     ];
     RUNS.contains(&extension)
 }

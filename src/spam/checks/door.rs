@@ -37,7 +37,9 @@ pub(super) fn helo_is_recipient(facts: &Facts) -> Option<String> {
 pub(super) fn sender_elsewhere(facts: &Facts) -> Option<String> {
     let sender = facts.door.as_ref()?.sender_domain.as_ref()?;
     let author = facts.author()?.domain();
-    let relayed = ["List-Id", "List-Post", "Sender", "Resent-From", "X-Forwarded-For", "Mailing-List", "List-Unsubscribe"].iter().any(|name| facts.headers.has(name));
+    let relayed = ["List-Id", "List-Post", "Sender", "Resent-From", "X-Forwarded-For", "Mailing-List", "List-Unsubscribe"]
+        .iter()
+        .any(|name| facts.headers.has(name));
     let elsewhere = organisation(sender) != organisation(author);
     (is_freemail(author) && elsewhere && !relayed).then(|| format!("{sender} for {author}"))
 }

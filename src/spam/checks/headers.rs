@@ -51,9 +51,9 @@ pub(super) fn from_without_address(facts: &Facts) -> Option<String> {
 pub(super) fn from_name_other_address(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     let shown = author.name.to_lowercase();
-    let word = shown.split([' ', '<', '>', '(', ')', '"', '\'', ',', ';']).find(|word| {
-        word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'))
-    })?;
+    let word = shown
+        .split([' ', '<', '>', '(', ')', '"', '\'', ',', ';'])
+        .find(|word| word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')))?;
     let (_, domain) = word.rsplit_once('@')?;
     (organisation(domain) != organisation(author.domain())).then(|| format!("{} <{}>", author.name, author.address))
 }
@@ -116,7 +116,8 @@ pub(super) fn subject_capitals(facts: &Facts) -> Option<String> {
     let subject = without_prefixes(&facts.headers.subject);
     let letters = || subject.chars().filter(|letter| letter.is_alphabetic());
     let capitals = letters().filter(|letter| letter.is_uppercase()).count();
-    let words = subject.split_whitespace().filter(|word| word.chars().filter(|letter| letter.is_alphabetic()).count() > 2).count();
+    let words =
+        subject.split_whitespace().filter(|word| word.chars().filter(|letter| letter.is_alphabetic()).count() > 2).count();
     (capitals >= 10 && words >= 2 && capitals * 10 >= letters().count() * 9).then(|| subject.to_owned())
 }
 
@@ -153,7 +154,8 @@ pub(super) fn subject_names_recipient(facts: &Facts) -> Option<String> {
     let subject = subject.as_str();
     let named = |address: &str| {
         let local = address.split('@').next().unwrap_or_default();
-        let as_word = || subject.split(|letter: char| !letter.is_alphanumeric() && !"._-+".contains(letter)).any(|word| word == local);
+        let as_word =
+            || subject.split(|letter: char| !letter.is_alphanumeric() && !"._-+".contains(letter)).any(|word| word == local);
         subject.contains(address) || local.len() >= 4 && !brands::is_role(local) && as_word()
     };
     let mut recipients = facts.door.iter().flat_map(|door| door.recipients.iter().map(|(_, address)| address.as_str()));
@@ -175,7 +177,9 @@ pub(super) fn subject_random_word(facts: &Facts) -> Option<String> {
 
 pub(super) fn subject_reply_without_thread(facts: &Facts) -> Option<String> {
     let subject = &facts.headers.subject;
-    let reply = ["re:", "aw:", "antw:"].iter().any(|prefix| subject.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
+    let reply = ["re:", "aw:", "antw:"]
+        .iter()
+        .any(|prefix| subject.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
     let thread = ["In-Reply-To", "References", "Thread-Index", "X-Mailman-Version"].iter().any(|name| facts.headers.has(name));
     (reply && !thread).then(|| subject.clone())
 }
@@ -189,6 +193,12 @@ pub(super) fn subject_encoded_ascii(facts: &Facts) -> Option<String> {
 pub(super) fn fields_doubled(facts: &Facts) -> Option<String> {
     const ONCE: [&str; 6] = ["From", "Subject", "Date", "Message-ID", "To", "Reply-To"];
     ONCE.iter().find(|name| facts.headers.named(name).count() > 1).map(|name| format!("{name} twice"))
+}
+
+/// Mail that passed Exchange and two filters has about 100 fields and 12 hops.
+pub(super) fn fields_beyond_use(facts: &Facts) -> Option<String> {
+    let headers = &facts.headers;
+    (headers.count > 200 || headers.received > 25).then(|| format!("{} fields, {} Received", headers.count, headers.received))
 }
 
 /// RFC 6532 allows UTF-8; other raw bytes are readable to nobody for sure.
@@ -206,7 +216,10 @@ fn without_prefixes(subject: &str) -> &str {
     let mut rest = subject.trim();
     loop {
         let bracket = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')).map(|(_, after)| after.trim_start());
-        let prefix = rest.split_once(':').filter(|(word, _)| (2..=4).contains(&word.len()) && word.is_ascii()).map(|(_, after)| after.trim_start());
+        let prefix = rest
+            .split_once(':')
+            .filter(|(word, _)| (2..=4).contains(&word.len()) && word.is_ascii())
+            .map(|(_, after)| after.trim_start());
         match bracket.or(prefix) {
             Some(shorter) => rest = shorter,
             None => return rest,

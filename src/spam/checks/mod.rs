@@ -48,9 +48,10 @@ checks! {
     headers::subject_reply_without_thread: "Re: in the subject, but no reference to a message",
     headers::subject_encoded_ascii: "a subject hidden in base64 although all of it is ASCII",
     headers::fields_doubled: "From, Subject, Date, Message-ID, To or Reply-To more than once",
+    headers::fields_beyond_use: "more header fields, or more Received fields, than honest mail has",
     headers::fields_eight_bit: "raw bytes beyond ASCII in the header that are not UTF-8",
     content::html_without_text: "HTML without a plain alternative",
-    content::image_instead_of_text: "HTML with images and hardly a word",
+    content::image_instead_of_text: "HTML with images, a link and hardly a word",
     content::body_empty: "no letter, no image and no attachment",
     content::hidden_text: "much text that the reader does not see",
     content::password_form: "HTML that asks for a password",
@@ -79,7 +80,7 @@ checks! {
     links::link_free_hosting: "a link to a page that anybody can put up without a name",
     links::link_names_recipient: "a link that carries the recipient's address",
     links::link_fragment_recipient: "a link that carries the recipient's address behind a # or in base64",
-    links::link_alone: "a link, an image or two, and hardly a word beside them",
+    links::link_alone: "up to three links and hardly a word beside them",
     door::no_reverse_name: "a client without a name in DNS",
     door::helo_is_address: "a client that greets with an address instead of a name",
     door::helo_no_domain: "a client that greets with something that is no full domain name",
@@ -90,12 +91,57 @@ checks! {
 /// Domains where anybody has a mailbox within a minute.
 fn is_freemail(domain: &str) -> bool {
     const NAMES: [&str; 29] = [
-        "gmail", "googlemail", "yahoo", "ymail", "rocketmail", "hotmail", "outlook", "live", "msn", "aol", "gmx", "web", "mail",
-        "inbox", "list", "bk", "yandex", "protonmail", "proton", "tutanota", "zoho", "icloud", "t-online", "freenet", "qq",
-        "163", "126", "sina", "rediffmail",
+        "gmail",
+        "googlemail",
+        "yahoo",
+        "ymail",
+        "rocketmail",
+        "hotmail",
+        "outlook",
+        "live",
+        "msn",
+        "aol",
+        "gmx",
+        "web",
+        "mail",
+        "inbox",
+        "list",
+        "bk",
+        "yandex",
+        "protonmail",
+        "proton",
+        "tutanota",
+        "zoho",
+        "icloud",
+        "t-online",
+        "freenet",
+        "qq",
+        "163",
+        "126",
+        "sina",
+        "rediffmail",
     ];
     // `web` and the like are only free mailboxes right below their country.
     let (name, rest) = domain.split_once('.').unwrap_or((domain, ""));
-    let plain = matches!(rest, "com" | "de" | "net" | "fr" | "it" | "es" | "ru" | "me" | "at" | "ch" | "co.uk" | "co.jp" | "com.br" | "in" | "cn" | "co.in" | "ca");
+    let plain = matches!(
+        rest,
+        "com"
+            | "de"
+            | "net"
+            | "fr"
+            | "it"
+            | "es"
+            | "ru"
+            | "me"
+            | "at"
+            | "ch"
+            | "co.uk"
+            | "co.jp"
+            | "com.br"
+            | "in"
+            | "cn"
+            | "co.in"
+            | "ca"
+    );
     plain && NAMES.contains(&name)
 }

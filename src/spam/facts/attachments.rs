@@ -81,7 +81,9 @@ fn cleaned(name: &str) -> String {
 
 fn is_active_page(bytes: &[u8]) -> bool {
     let page = bytes[..bytes.len().min(HTML_MAX)].to_ascii_lowercase();
-    [&b"<script"[..], b"<form", b"http-equiv=\"refresh", b"onload="].iter().any(|sign| memchr::memmem::find(&page, sign).is_some())
+    [&b"<script"[..], b"<form", b"http-equiv=\"refresh", b"onload="]
+        .iter()
+        .any(|sign| memchr::memmem::find(&page, sign).is_some())
 }
 
 struct ZipEntry<'z> {

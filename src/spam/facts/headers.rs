@@ -189,7 +189,9 @@ mod tests {
 
     #[test]
     fn mailboxes_have_names_and_addresses() {
-        let read = headers("From: \"Doe, Joe\" <Joe@Example.COM>\r\nTo: a@b.example, friends: c@d.example;\r\nCc: =?utf-8?Q?J=C3=B6?= <e@f.example>\r\n\r\n");
+        let read = headers(
+            "From: \"Doe, Joe\" <Joe@Example.COM>\r\nTo: a@b.example, friends: c@d.example;\r\nCc: =?utf-8?Q?J=C3=B6?= <e@f.example>\r\n\r\n",
+        );
         assert_eq!(read.from, [Named { name: "Doe, Joe".into(), address: "joe@example.com".into() }]);
         let to: Vec<_> = read.to.iter().map(|to| (to.name.as_str(), to.domain())).collect();
         assert_eq!(to, [("", "b.example"), ("", "d.example"), ("Jö", "f.example")]);

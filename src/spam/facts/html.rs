@@ -174,7 +174,9 @@ impl<'h> Reader<'h> {
         let bytes = self.html.as_bytes();
         for lt in memchr::memchr_iter(b'<', &bytes[self.at..]).map(|lt| self.at + lt) {
             let rest = &bytes[lt + 1..];
-            if rest.first() == Some(&b'/') && rest.get(1..=name.len()).is_some_and(|end| end.eq_ignore_ascii_case(name.as_bytes())) {
+            if rest.first() == Some(&b'/')
+                && rest.get(1..=name.len()).is_some_and(|end| end.eq_ignore_ascii_case(name.as_bytes()))
+            {
                 self.at = lt;
                 self.tag();
                 return;
@@ -186,8 +188,30 @@ impl<'h> Reader<'h> {
     /// Blocks stand apart; what is inline must not part a word.
     fn space_for(&mut self, tag: &Tag<'_>) {
         const BLOCKS: [&str; 24] = [
-            "p", "div", "br", "tr", "td", "th", "li", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "center",
-            "blockquote", "pre", "section", "option", "body", "dd",
+            "p",
+            "div",
+            "br",
+            "tr",
+            "td",
+            "th",
+            "li",
+            "ul",
+            "ol",
+            "table",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "hr",
+            "center",
+            "blockquote",
+            "pre",
+            "section",
+            "option",
+            "body",
+            "dd",
         ];
         if tag.is(&BLOCKS) {
             let text = if self.hiding > 0 { &mut self.seen.hidden } else { &mut self.seen.visible };
@@ -214,9 +238,8 @@ impl<'h> Reader<'h> {
         } else if tag.is(&["input"]) && tag.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("password")) {
             self.seen.password_inputs += 1;
         }
-        const VOID: [&str; 14] = [
-            "br", "img", "hr", "meta", "input", "link", "area", "base", "col", "wbr", "source", "embed", "!doctype", "param",
-        ];
+        const VOID: [&str; 14] =
+            ["br", "img", "hr", "meta", "input", "link", "area", "base", "col", "wbr", "source", "embed", "!doctype", "param"];
         if self.open.len() < OPEN_MAX && !tag.is(&VOID) {
             let hides = hides(tag);
             self.hiding += usize::from(hides);
@@ -324,7 +347,9 @@ mod tests {
 
     #[test]
     fn links_show_what_they_show() {
-        let seen = Html::read("<a href=\"https://e.example/?a=1&amp;b=2\"><b>bank</b>.example</a><a href=//f.example><img src='cid:1'></a>");
+        let seen = Html::read(
+            "<a href=\"https://e.example/?a=1&amp;b=2\"><b>bank</b>.example</a><a href=//f.example><img src='cid:1'></a>",
+        );
         let links: Vec<_> = seen.links.iter().map(|link| (link.url.as_str(), link.shown.as_str())).collect();
         assert_eq!(links, [("https://e.example/?a=1&b=2", "bank.example"), ("//f.example", "")]);
         assert_eq!(seen.images, 1);
@@ -332,14 +357,17 @@ mod tests {
 
     #[test]
     fn forms_and_scripts_are_counted() {
-        let seen = Html::read("<form action=https://e.example/p><input type=PASSWORD></form><script>x</script><iframe src=//e.example>");
+        let seen =
+            Html::read("<form action=https://e.example/p><input type=PASSWORD></form><script>x</script><iframe src=//e.example>");
         assert_eq!((seen.forms, seen.password_inputs, seen.scripts, seen.frames), (1, 1, 1, 1));
         assert_eq!(seen.links.len(), 2);
     }
 
     #[test]
     fn nonsense_ends() {
-        for nonsense in ["<", "<a", "<a b=\"", "<a b='", "</", "<!--", "<!", "&", "<ä", "<a ä=\"ü\">", "<a =", "<a/=>", "&#xffffffff;"] {
+        for nonsense in
+            ["<", "<a", "<a b=\"", "<a b='", "</", "<!--", "<!", "&", "<ä", "<a ä=\"ü\">", "<a =", "<a/=>", "&#xffffffff;"]
+        {
             Html::read(nonsense);
             Html::read(&nonsense.repeat(10_000));
         }

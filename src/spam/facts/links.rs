@@ -91,8 +91,7 @@ fn authority(rest: &str) -> (String, Option<u16>, bool) {
 /// The part of a host that somebody registered, by the shape of names: `mail.shop.co.uk` → `shop.co.uk`. Good enough to
 /// compare two hosts, and needs no list that grows old.
 pub(in crate::spam) fn organisation(host: &str) -> &str {
-    const SECOND_LEVEL: [&str; 13] =
-        ["co", "com", "org", "net", "gov", "edu", "ac", "or", "ne", "go", "gob", "gouv", "nom"];
+    const SECOND_LEVEL: [&str; 13] = ["co", "com", "org", "net", "gov", "edu", "ac", "or", "ne", "go", "gob", "gouv", "nom"];
     let mut dots = host.rmatch_indices('.').map(|(at, _)| at);
     let (Some(last), second) = (dots.next(), dots.next()) else { return host };
     let Some(second) = second else { return host };
@@ -158,7 +157,9 @@ fn next_link(text: &str) -> Option<usize> {
 }
 
 fn is_delimiter(letter: char) -> bool {
-    letter.is_whitespace() || letter.is_control() || matches!(letter, '<' | '>' | '"' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '「' | '」' | '。' | '、' | '）')
+    letter.is_whitespace()
+        || letter.is_control()
+        || matches!(letter, '<' | '>' | '"' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '「' | '」' | '。' | '、' | '）')
 }
 
 #[cfg(test)]
@@ -214,7 +215,9 @@ mod tests {
     #[test]
     fn links_in_text_end_where_clients_end_them() {
         let mut links = Links::default();
-        links.read_text("See https://a.example/x?y=1, (www.b.example) or HTTP://C.example. Again https://a.example/x?y=1, nowww.no");
+        links.read_text(
+            "See https://a.example/x?y=1, (www.b.example) or HTTP://C.example. Again https://a.example/x?y=1, nowww.no",
+        );
         let urls: Vec<_> = links.all.iter().map(|link| link.url.as_str()).collect();
         assert_eq!(urls, ["https://a.example/x?y=1", "www.b.example", "HTTP://C.example"]);
         assert_eq!(links.count, 4);

@@ -333,8 +333,7 @@ mod tests {
 
     #[test]
     fn endless_nesting_ends() {
-        let nested: String =
-            (0..1000).map(|n| format!("Content-Type: multipart/mixed; boundary=x{n}\n\n--x{n}\n")).collect();
+        let nested: String = (0..1000).map(|n| format!("Content-Type: multipart/mixed; boundary=x{n}\n\n--x{n}\n")).collect();
         assert!(walk(&nested).has(Flaw::TooDeep));
         assert!(walk(&"Content-Type: message/rfc822\n\n".repeat(30_000)).has(Flaw::TooDeep));
         let many = format!("Content-Type: multipart/mixed; boundary=b\n\n{}", "--b\n\nx\n".repeat(2_000));
