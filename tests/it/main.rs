@@ -9,4 +9,5 @@ mod end_to_end;
 mod gateway;
 mod greylist;
 mod layout;
+mod rules;
 mod scan;
