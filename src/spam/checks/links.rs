@@ -152,7 +152,7 @@ pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
     ];
     let hosted = |link: &Link| {
         let below = |own: &&str| link.host.strip_suffix(*own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        HOSTING.iter().any(|own| below(&own)) || PATHS.iter().any(|path| link.url.contains(path))
+        HOSTING.iter().any(below) || PATHS.iter().any(|path| link.url.contains(path))
     };
     clickable(facts, hosted)
 }
