@@ -2,3 +2,6 @@
 //! it cannot rot; never named by the binary.
 
 // (skeleton) clock.rs dns.rs scanner.rs network.rs disk.rs
+mod disk;
+
+pub use disk::Disk;
