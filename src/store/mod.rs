@@ -1,17 +1,64 @@
 //! The spool: accepted mail and its state, safe on disk, plus memory that may be forgotten.
 //!
-//! **The journal is the truth, sled is its index.** See `docs/ARCHITECTURE.md` and the files of this folder. This module is
-//! what the rest of the house sees. It knows nothing of when or where a message is delivered: that is `queue`.
+//! **The journal is the truth, sled is its index.** `docs/STORAGE.md` has the format and the crash arguments in one piece;
+//! each stands again above the write it is about. This module is what the rest of the house sees. It knows nothing of when
+//! or where a message is delivered: that is `queue`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `record`, `scan` | how records look, and reading a segment |
+//! | `journal`, `commit` | appending, and one sync for all that wait |
+//! | `spool`, `recent`, `table` | looking up and changing messages; what memory knows; where the journal has them |
+//! | `bodies` | large contents, in files of their own |
+//! | `index`, `sled_index` | the table's copy for the next start |
+//! | `open`, `recover`, `damage` | a start, from whatever a crash left |
+//! | `keeper`, `segments` | housekeeping, giving up old segments |
+//! | `memory`, `history` | what may be forgotten |
+//! | `disk` | the real disk |
+//!
+//! On failure: a record that cannot be made durable is an error for whoever asked, and nothing changed. Damage is set aside
+//! and reported, never skipped. Without sled mail goes on all the same.
 
-// (skeleton: types and signatures; the journal, index, bodies and memory come in their own files)
+mod bodies;
+mod commit;
+mod damage;
+mod disk;
+mod history;
+mod index;
+mod journal;
+mod keeper;
+mod memory;
+mod open;
+mod recent;
+mod record;
+mod recover;
+mod scan;
+mod segments;
+mod sled_index;
+mod spool;
+mod table;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
-
-use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mail::{Envelope, Progress, QueueId, SessionId};
 use crate::outside::{Body, Disk};
+
+pub use bodies::{BodyWriter, ReceivedBody};
+pub use disk::RealDisk;
+pub use history::History;
+pub use index::MemoryIndex;
+pub use memory::{Memory, Pair};
+
+use open::Shared;
+use record::{Content, Draft, Kind};
 
 /// What opening the spool found; logged by the caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,9 +102,9 @@ pub enum StoreError {
 /// Settings of the spool.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// A segment is closed when it has grown past this many bytes.
+    /// A segment is closed when it has grown past this many bytes; at most 1 GiB.
     pub segment_size: u64,
-    /// Content larger than this many bytes becomes a file of its own while it arrives.
+    /// Content larger than this many bytes becomes a file of its own while it arrives; at most 64 MiB.
     pub body_in_file: u64,
     /// Keep this many bytes of the disk free.
     pub reserve: u64,
@@ -69,150 +116,159 @@ impl Default for StoreSettings {
     }
 }
 
-/// The spool. Cloning shares it. Async methods do their disk work on the store's own threads or in `spawn_blocking`.
+/// Numbers for `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolStats {
+    pub segments: usize,
+    /// Of all segments.
+    pub bytes: u64,
+    /// Of records that are still needed.
+    pub live_bytes: u64,
+    pub messages: u64,
+    /// Of the disk, as last looked.
+    pub free_bytes: u64,
+}
+
+/// The spool. Cloning shares it; the last clone that goes closes it. Async methods do their disk work on the store's own
+/// threads or in `spawn_blocking`.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+}
 
 impl Store {
     /// Opens or creates the spool in `directory`. Blocks; reads the index, or the whole journal when the index is of no use.
     pub fn open(directory: &Path, disk: Arc<dyn Disk>, settings: StoreSettings) -> Result<(Store, Recovery), StoreError> {
-        let _ = (directory, disk, settings);
-        todo!()
+        open::real(directory, disk, settings).map(|(shared, recovery)| (Store { shared: Arc::new(shared) }, recovery))
+    }
+
+    /// A spool for simulations: nothing of it but threads is outside `disk` and `index`. Housekeeping is done by
+    /// [`Store::housekeep`] alone. `boot` stands for one run of the machine: the same after a kill, another after a power cut.
+    pub fn open_simulated(
+        directory: &Path,
+        disk: Arc<dyn Disk>,
+        settings: StoreSettings,
+        index: MemoryIndex,
+        boot: &str,
+    ) -> Result<(Store, Recovery), StoreError> {
+        let opened = open::simulated(directory, disk, settings, index, boot);
+        opened.map(|(shared, recovery)| (Store { shared: Arc::new(shared) }, recovery))
     }
 
     /// Starts to take a body in.
     pub fn receive(&self) -> BodyWriter {
-        todo!()
+        BodyWriter::new(Arc::clone(&self.shared.spool))
     }
 
     /// Makes a message durable: after `Ok`, and not before, it may be answered 250. One sync answers all that wait.
     pub async fn accept(&self, envelope: Envelope, progress: Progress, body: ReceivedBody) -> Result<Arc<Entry>, StoreError> {
-        let _ = (envelope, progress, body);
-        todo!()
+        let spool = &self.shared.spool;
+        let id = envelope.id;
+        let checked = record::check_recipients(&envelope, &progress);
+        checked.map_err(|why| spool::io_error("accepting a message", spool::invalid(why)))?;
+        if spool.holds(id) {
+            return Err(spool::already_there(id));
+        }
+        if spool.is_full() {
+            return Err(StoreError::Full);
+        }
+        let entry = Arc::new(Entry { envelope, progress });
+        let ReceivedBody { body, checksum: crc, file } = body;
+        let content = match &body {
+            Body::Memory(bytes) if bytes.len() < INLINE_MAX => Content::Inline { bytes: bytes.clone(), crc },
+            Body::Memory(_) => return Err(spool::io_error("accepting a message", std::io::ErrorKind::FileTooLarge.into())),
+            Body::File { size, .. } => Content::File { size: *size, crc },
+        };
+        // First the content's file, if it has one, with its name; then the record that names it.
+        if let Some(file) = file.clone() {
+            blocking(move || file.settle(id).map_err(|error| spool::io_error("syncing a body", error))).await?;
+        }
+        let draft = Draft::whole(Kind::Accepted, &entry, content);
+        let permit = spool.permit(draft.length()).await?;
+        let written = spool.submit_new(&entry, draft, body, file, permit)?;
+        durable(written).await?;
+        Ok(entry)
     }
 
     /// Changes the state of a message and makes the change durable. `change` sees the newest state, runs once, and no other
     /// change of this message runs meanwhile. When all recipients are final afterwards the message leaves the spool (record
-    /// `Done`). Returns the new state with what `change` returned.
+    /// `Done`). Returns the new state with what `change` returned. After an error nothing has changed.
     pub async fn update<T: Send + 'static>(
         &self,
         id: QueueId,
         change: impl FnOnce(&Envelope, &mut Progress) -> T + Send + 'static,
     ) -> Result<(Arc<Entry>, T), StoreError> {
-        let _ = (id, change);
-        todo!()
+        let spool = Arc::clone(&self.shared.spool);
+        let permit = spool.permit(0).await?;
+        let (entry, answer, written) = blocking(move || spool.change(id, change, permit)).await?;
+        durable(written).await?;
+        Ok((entry, answer))
     }
 
     /// The newest state of a message.
     pub async fn entry(&self, id: QueueId) -> Result<Arc<Entry>, StoreError> {
-        let _ = id;
-        todo!()
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || spool.entry(id)).await
     }
 
     /// The content of a message, shared while anybody holds it.
     pub async fn body(&self, id: QueueId) -> Result<Body, StoreError> {
-        let _ = id;
-        todo!()
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || spool.body(id)).await
     }
 
-    /// Up to `most` messages after `after` in the order of their ids, that is of their arrival.
+    /// Up to `most` messages after `after` in the order of their ids, that is of their arrival; fewer only at the end.
     pub async fn entries(&self, after: Option<QueueId>, most: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
-        let _ = (after, most);
-        todo!()
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || spool.entries(after, most)).await
     }
 
-    /// Less than the reserve is free now. Cheap: the last look of the commit thread, at most a second old.
+    /// Less than the reserve is free now. Cheap: the last look, at most a second old, less what was written since.
     pub fn is_full(&self) -> bool {
-        todo!()
+        self.shared.spool.is_full()
+    }
+
+    pub fn spool_stats(&self) -> SpoolStats {
+        let spool = &self.shared.spool;
+        let table = lock(&spool.table);
+        let (bytes, live_bytes) = table.bytes();
+        let messages = table.len() as u64;
+        SpoolStats { segments: table.segments.len(), bytes, live_bytes, messages, free_bytes: spool.free_bytes() }
     }
 
     /// A named part of the memory that may be forgotten (greylist, history). Opening a spool whose memory is damaged starts
     /// with an empty one and says so in the log.
     pub fn memory(&self, name: &str) -> Memory {
-        let _ = name;
-        todo!()
+        self.shared.memory.part(name)
+    }
+
+    /// One round of housekeeping, for a spool opened by [`Store::open_simulated`]; others do it by themselves every second.
+    pub async fn housekeep(&self) -> Result<(), StoreError> {
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || keeper::housekeep(&spool, true)).await
     }
 
     /// Writes out what is pending and flushes index and memory. Afterwards every call fails. Blocks.
     pub fn close(&self) {
-        todo!()
+        self.shared.close();
     }
 }
 
-/// Takes a body in as it arrives: in memory first, in a file of the spool once it is larger than `body_in_file`.
-/// Dropped without `finish`, it leaves nothing behind.
-pub struct BodyWriter {}
+/// A body in memory that is larger belongs into a file.
+const INLINE_MAX: usize = 1 << 30;
 
-impl BodyWriter {
-    /// Appends. Bytes are only held until they are in the file.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// In bytes so far.
-    pub fn size(&self) -> u64 {
-        todo!()
-    }
-
-    /// All has arrived. The file, when there is one, is synced here or in `Store::accept`, before the record that names it.
-    pub async fn finish(self) -> Result<ReceivedBody, StoreError> {
-        todo!()
-    }
+/// Waits until the commit thread has answered.
+async fn durable(written: commit::Written) -> Result<(), StoreError> {
+    written.await.unwrap_or_else(|_| Err(spool::closed()))
 }
 
-/// A body that has arrived and is not yet part of a message. Dropped before `Store::accept`, its file is removed.
-pub struct ReceivedBody {}
-
-impl ReceivedBody {
-    /// For bounces and tests: a body from memory.
-    pub fn from_bytes(bytes: Bytes) -> ReceivedBody {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// To read it, also after it was handed to `Store::accept`.
-    pub fn body(&self) -> Body {
-        todo!()
-    }
+/// Runs disk work off the async threads. Once begun it is done, also when nobody waits for it any more.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(spool::io_error("the spool's work", std::io::Error::other(error))))
 }
 
-/// Keys and values in sled that may be forgotten. Values under 4 KiB. A sled that fails answers like an empty one and is
-/// reported once.
-#[derive(Clone)]
-pub struct Memory {}
-
-impl Memory {
-    pub async fn get(&self, key: Vec<u8>) -> Option<Vec<u8>> {
-        let _ = key;
-        todo!()
-    }
-
-    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) {
-        let _ = (key, value);
-        todo!()
-    }
-
-    /// Whether it was there.
-    pub async fn remove(&self, key: Vec<u8>) -> bool {
-        let _ = key;
-        todo!()
-    }
-
-    /// Up to `most` pairs whose key starts with `prefix` and is greater than `after`, in the order of their keys.
-    pub async fn scan(&self, prefix: Vec<u8>, after: Option<Vec<u8>>, most: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let _ = (prefix, after, most);
-        todo!()
-    }
-
-    /// Reads, changes and writes one value with no other change in between. `change` may run more than once; `None` removes.
-    /// Returns the value written.
-    pub async fn update(
-        &self,
-        key: Vec<u8>,
-        change: impl Fn(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
-    ) -> Option<Vec<u8>> {
-        let _ = (key, change);
-        todo!()
-    }
+/// Locks; a panic of somebody who held it is theirs, and left nothing half done: changes under these locks are single steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,422 @@
+//! The spool's shared heart: where messages are looked up, changed and handed to the commit thread.
+//!
+//! A message is found in three places, asked in this order: `recent` (memory; the only one that knows records on their
+//! way), `table` (where the journal holds it), the segment itself.
+//!
+//! Locks, and the order in which they may be held together: stripe → commits → recent → table. A stripe belongs to the
+//! messages whose ids fall into it: who holds it is the only one who changes these messages, so the order of their records
+//! in the journal is the order of their changes. Stripes are held during disk reads, therefore never taken on an async
+//! thread. The commit thread takes no stripe.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::mail::{Envelope, Progress, QueueId};
+use crate::outside::{Body, Disk, read_exact_at};
+
+use super::bodies::{self, BodyFile};
+use super::commit::{Request, Written};
+use super::damage::Damage;
+use super::index::{Feeder, Mark};
+use super::keeper::Chores;
+use super::recent::{Known, Recent};
+use super::record::{self, Content, ContentPlace, Draft, Kind, RECORD_HEADER, RecordHeader};
+use super::table::{Change, Place, Spot, Table};
+use super::{Entry, StoreError, StoreSettings, lock};
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub spool: PathBuf,
+    pub bodies: PathBuf,
+    pub damaged: PathBuf,
+    /// Room that is given back when the disk is full.
+    pub reserve: PathBuf,
+    /// Says whether the index was closed properly.
+    pub index_state: PathBuf,
+}
+
+impl Paths {
+    pub fn new(directory: &Path) -> Paths {
+        let spool = directory.join("spool");
+        Paths {
+            bodies: spool.join("bodies"),
+            damaged: spool.join("damaged"),
+            reserve: spool.join("reserve"),
+            index_state: spool.join("index-state"),
+            spool,
+        }
+    }
+
+    /// The content of a message that is a file of its own.
+    pub fn body(&self, id: QueueId) -> PathBuf {
+        self.bodies.join(format!("{id}.body"))
+    }
+}
+
+/// Contents and states kept in memory, in bytes.
+const RECENT_BYTES_MAX: usize = 64 << 20;
+const STRIPES: usize = 256;
+/// Records on their way, in units of [`PERMIT_BYTES`]: at most so many records, and so many times that in bytes.
+const PERMITS: usize = 1024;
+const PERMIT_BYTES: u64 = 32 * 1024;
+
+/// Everything the store's threads share.
+pub struct Spool {
+    pub disk: Arc<dyn Disk>,
+    pub paths: Paths,
+    pub settings: StoreSettings,
+    pub table: Arc<Mutex<Table>>,
+    pub recent: Mutex<Recent>,
+    pub chores: Chores,
+    stripes: Vec<Mutex<()>>,
+    permits: Arc<Semaphore>,
+    /// `None`: closed.
+    commits: Mutex<Option<Sender<Request>>>,
+    index: Mutex<Option<Feeder>>,
+    /// Free bytes of the disk: as last asked, less what was written since.
+    free: AtomicU64,
+    temporary: AtomicU64,
+}
+
+impl Spool {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        paths: Paths,
+        settings: StoreSettings,
+        table: Arc<Mutex<Table>>,
+        commits: Sender<Request>,
+        index: Feeder,
+    ) -> Spool {
+        Spool {
+            disk,
+            paths,
+            settings,
+            table,
+            recent: Mutex::new(Recent::new(RECENT_BYTES_MAX)),
+            chores: Chores::default(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            permits: Arc::new(Semaphore::new(PERMITS)),
+            commits: Mutex::new(Some(commits)),
+            index: Mutex::new(Some(index)),
+            free: AtomicU64::new(u64::MAX),
+            temporary: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until a record of `bytes` may be handed to the commit thread.
+    pub async fn permit(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+        let count = (bytes / PERMIT_BYTES).clamp(1, PERMITS as u64) as u32;
+        Arc::clone(&self.permits).acquire_many_owned(count).await.map_err(|_| closed())
+    }
+
+    /// Hands a new message to the commit thread. Its id is new, so no stripe is needed.
+    pub fn submit_new(
+        &self,
+        entry: &Arc<Entry>,
+        draft: Draft,
+        body: Body,
+        file: Option<Arc<BodyFile>>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Written, StoreError> {
+        let id = entry.envelope.id;
+        // Held from the moment on at which others see the message, so that no record of theirs comes before this one.
+        let commits = lock(&self.commits);
+        let generation = {
+            let mut recent = lock(&self.recent);
+            if !matches!(recent.get(id), Known::Unknown) || lock(&self.table).get(id).is_some() {
+                return Err(already_there(id));
+            }
+            recent.accepting(Arc::clone(entry), body)
+        };
+        let (reply, written) = oneshot::channel();
+        let request = Request { draft, entry: Arc::clone(entry), generation, file, permit: Some(permit), reply };
+        self.send(&commits, request).map(|()| written)
+    }
+
+    /// Whether the spool holds this message or is about to.
+    pub fn holds(&self, id: QueueId) -> bool {
+        !matches!(lock(&self.recent).get(id), Known::Unknown) || lock(&self.table).get(id).is_some()
+    }
+
+    /// Changes a message and hands the record to the commit thread. Blocks while it reads.
+    pub fn change<T>(
+        &self,
+        id: QueueId,
+        change: impl FnOnce(&Envelope, &mut Progress) -> T,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Arc<Entry>, T, Written), StoreError> {
+        let _stripe = self.stripe(id);
+        let before = self.newest(id)?;
+        let mut progress = before.progress.clone();
+        let answer = change(&before.envelope, &mut progress);
+        record::check_recipients(&before.envelope, &progress).map_err(|why| io_error("changing a message", invalid(why)))?;
+        let kind = Kind::of_change(&before.progress, &progress);
+        let draft = Draft::state(kind, id, &progress);
+        let entry = Arc::new(Entry { envelope: before.envelope.clone(), progress });
+        let generation = self.begin_change(&before, &entry, kind == Kind::Done)?;
+        let (reply, written) = oneshot::channel();
+        let request = Request { draft, entry: Arc::clone(&entry), generation, file: None, permit: Some(permit), reply };
+        self.send(&lock(&self.commits), request)?;
+        Ok((entry, answer, written))
+    }
+
+    /// Hands a copy of a message, if it is still in `segment`, to the commit thread. The stripe makes sure that no `Done` is
+    /// in front of the copy: that would bring a settled message back.
+    pub fn carry(&self, id: QueueId, segment: u32) -> Result<Option<Written>, StoreError> {
+        let _stripe = self.stripe(id);
+        let place = lock(&self.table).get(id).filter(|place| place.is_in(segment));
+        let Some(place) = place else { return Ok(None) };
+        let entry = match self.newest(id) {
+            Err(StoreError::NotFound) => return Ok(None),
+            entry => entry?,
+        };
+        let content = self.content(id, place)?;
+        let draft = Draft::whole(Kind::Carried, &entry, content);
+        let generation = self.begin_change(&entry, &entry, false)?;
+        let (reply, written) = oneshot::channel();
+        let request = Request { draft, entry, generation, file: None, permit: None, reply };
+        self.send(&lock(&self.commits), request)?;
+        Ok(Some(written))
+    }
+
+    /// The newest state, as readers see it.
+    pub fn entry(&self, id: QueueId) -> Result<Arc<Entry>, StoreError> {
+        match lock(&self.recent).get(id) {
+            Known::Here(entry) => return Ok(entry),
+            Known::Gone => return Err(StoreError::NotFound),
+            Known::Unknown => {}
+        }
+        self.read_entry(id).map(Arc::new)
+    }
+
+    /// Up to `most` messages after `after`. One that cannot be read is reported and left out: it must not hide the others.
+    pub fn entries(&self, mut after: Option<QueueId>, most: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let mut entries = Vec::new();
+        while entries.len() < most {
+            let ids = lock(&self.table).range(after, (most - entries.len()).min(1024));
+            let Some((last, _)) = ids.last() else { break };
+            after = Some(*last);
+            for (id, _) in ids {
+                match self.entry(id) {
+                    Ok(entry) => entries.push(entry),
+                    // It left meanwhile.
+                    Err(StoreError::NotFound) => {}
+                    Err(StoreError::Damaged(what)) => tracing::error!(id = %id, what, "a message in the queue cannot be read"),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The content, from memory or read and checked once and then shared.
+    pub fn body(&self, id: QueueId) -> Result<Body, StoreError> {
+        if let Some(body) = lock(&self.recent).body(id) {
+            return Ok(body);
+        }
+        let _stripe = self.stripe(id);
+        self.newest(id)?;
+        if let Some(body) = lock(&self.recent).body(id) {
+            return Ok(body);
+        }
+        let place = lock(&self.table).get(id).ok_or(StoreError::NotFound)?;
+        let body = if place.in_file {
+            let header = self.read_header(id, place.whole)?;
+            bodies::open_checked(&*self.disk, &self.paths.body(id), header.content_length, header.content_crc)?
+        } else {
+            match self.content(id, place)? {
+                Content::Inline { bytes, .. } => Body::Memory(bytes),
+                Content::Absent | Content::File { .. } => return Err(StoreError::NotFound),
+            }
+        };
+        lock(&self.recent).remember_body(id, body.clone());
+        Ok(body)
+    }
+
+    /// Takes a message out that cannot be read any more; its bytes were set aside before.
+    pub fn forget(&self, id: QueueId) {
+        lock(&self.recent).forget(id);
+        lock(&self.table).apply((id, None));
+        self.index(vec![(id, None)], None);
+    }
+
+    /// Tells the index. Does not wait for it, unless it is far behind.
+    pub fn index(&self, changes: Vec<Change>, mark: Option<Mark>) {
+        if let Some(index) = &*lock(&self.index) {
+            index.apply(changes, mark);
+        }
+    }
+
+    /// Takes no more records; what was handed over is still written.
+    pub fn stop_commits(&self) {
+        lock(&self.commits).take();
+        self.permits.close();
+    }
+
+    /// The index's thread, to be closed last.
+    pub fn take_index(&self) -> Option<Feeder> {
+        lock(&self.index).take()
+    }
+
+    /// Less than the reserve is free.
+    pub fn is_full(&self) -> bool {
+        self.free_bytes() < self.settings.reserve
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Asks the disk.
+    pub fn look_at_free_bytes(&self) {
+        match self.disk.free_bytes(&self.paths.spool) {
+            Ok(free) => self.free.store(free, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "cannot ask how much of the spool's disk is free"),
+        }
+    }
+
+    /// Between two looks: so much was written.
+    pub fn spend(&self, bytes: u64) {
+        let less = |free: u64| Some(free.saturating_sub(bytes));
+        let _ = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// A name for a body that is arriving.
+    pub fn temporary_body(&self) -> PathBuf {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        self.paths.bodies.join(format!("tmp-{number}.body"))
+    }
+
+    fn send(&self, commits: &Option<Sender<Request>>, request: Request) -> Result<(), StoreError> {
+        let (id, generation) = (request.draft.id, request.generation);
+        let sent = commits.as_ref().is_some_and(|commits| commits.send(request).is_ok());
+        if !sent {
+            lock(&self.recent).failed(id, generation);
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    fn stripe(&self, id: QueueId) -> MutexGuard<'_, ()> {
+        // The low bits of a session id count within a millisecond, the number counts in the session: mix both.
+        let mixed = (id.session.to_u64() ^ u64::from(id.number).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.stripes[(mixed >> 56) as usize % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest state, read into memory when it is not there. The stripe is held.
+    fn newest(&self, id: QueueId) -> Result<Arc<Entry>, StoreError> {
+        let entry = self.entry(id)?;
+        lock(&self.recent).remember(&entry);
+        Ok(entry)
+    }
+
+    /// Puts the new state in, unless `before`, which it was made from, turned out to be one whose record failed. The stripe is
+    /// held; looked up again because it may have been evicted since.
+    fn begin_change(&self, before: &Arc<Entry>, entry: &Arc<Entry>, is_done: bool) -> Result<u64, StoreError> {
+        loop {
+            let newest = self.newest(before.envelope.id)?;
+            if newest.progress != before.progress {
+                return Err(io_error("changing a message", io::Error::other("a change before this one could not be written")));
+            }
+            if let Some(generation) = lock(&self.recent).changing(&newest, Arc::clone(entry), is_done) {
+                return Ok(generation);
+            }
+        }
+    }
+
+    fn read_entry(&self, id: QueueId) -> Result<Entry, StoreError> {
+        let place = lock(&self.table).get(id).ok_or(StoreError::NotFound)?;
+        let (header, meta) = self.read_meta(id, place.whole)?;
+        let mut entry = record::read_whole(&header, &meta).map_err(|why| self.damaged(id, place.whole, why))?;
+        if place.state != place.whole {
+            let (_, meta) = self.read_meta(id, place.state)?;
+            let state = record::read_state(&meta);
+            let state = state.and_then(|state| record::check_recipients(&entry.envelope, &state).map(|()| state));
+            entry.progress = state.map_err(|why| self.damaged(id, place.state, why))?;
+        }
+        Ok(entry)
+    }
+
+    /// The content as a record needs it: read and checked when it is inline, only named when it is a file.
+    fn content(&self, id: QueueId, place: Place) -> Result<Content, StoreError> {
+        let header = self.read_header(id, place.whole)?;
+        match header.place {
+            ContentPlace::File => Ok(Content::File { size: header.content_length, crc: header.content_crc }),
+            ContentPlace::Absent => Ok(Content::Absent),
+            ContentPlace::Inline => {
+                let at = RECORD_HEADER as u64 + u64::from(header.meta_length);
+                let bytes = self.read(place.whole, at, header.content_length)?;
+                if crc32fast::hash(&bytes) != header.content_crc {
+                    return Err(self.damaged(id, place.whole, "the checksum of the content is wrong".to_owned()));
+                }
+                Ok(Content::Inline { bytes: bytes.into(), crc: header.content_crc })
+            }
+        }
+    }
+
+    fn read_meta(&self, id: QueueId, spot: Spot) -> Result<(RecordHeader, Vec<u8>), StoreError> {
+        let header = self.read_header(id, spot)?;
+        let meta = self.read(spot, RECORD_HEADER as u64, u64::from(header.meta_length))?;
+        if crc32fast::hash(&meta) != header.meta_crc {
+            return Err(self.damaged(id, spot, "its checksum is wrong".to_owned()));
+        }
+        Ok((header, meta))
+    }
+
+    fn read_header(&self, id: QueueId, spot: Spot) -> Result<RecordHeader, StoreError> {
+        let stamp = lock(&self.table).file(spot).map(|(_, stamp)| stamp);
+        let bytes = self.read(spot, 0, RECORD_HEADER as u64)?;
+        let header = RecordHeader::decode(&bytes, spot.segment, u64::from(spot.offset), stamp);
+        let header = header.map(|(header, _)| header);
+        header
+            .filter(|header| header.id == id && header.length() == u64::from(spot.length))
+            .ok_or_else(|| self.damaged(id, spot, "there is no record of this message".to_owned()))
+    }
+
+    /// `length` bytes of a record, from `from` on. Within the record's own length, so that a wrong number cannot ask for more.
+    fn read(&self, spot: Spot, from: u64, length: u64) -> Result<Vec<u8>, StoreError> {
+        let (file, _) = lock(&self.table).file(spot).ok_or(StoreError::NotFound)?;
+        let length = length.min(u64::from(spot.length).saturating_sub(from));
+        let mut bytes = vec![0; length as usize];
+        let read = read_exact_at(&*file, &mut bytes, u64::from(spot.offset) + from);
+        read.map_err(|error| io_error(format!("reading segment {}", spot.segment), error))?;
+        Ok(bytes)
+    }
+
+    /// Sets the record aside and makes the error. The message stays in the queue, where every try meets this error, until an
+    /// operator drops it or its segment is given up.
+    fn damaged(&self, id: QueueId, spot: Spot, why: String) -> StoreError {
+        let from = u64::from(spot.offset);
+        let kept = match lock(&self.table).file(spot) {
+            Some((file, _)) => {
+                let damage = Damage { disk: &*self.disk, paths: &self.paths };
+                damage.set_aside(&*file, spot.segment, from..from + u64::from(spot.length))
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let kept = kept.map_or_else(|error| format!("could not be set aside: {error}"), |path| path.display().to_string());
+        StoreError::Damaged(format!("message {id}, segment {} at {}: {why} ({kept})", spot.segment, spot.offset))
+    }
+}
+
+pub fn io_error(what: impl Into<String>, source: io::Error) -> StoreError {
+    StoreError::Io { what: what.into(), source }
+}
+
+pub fn closed() -> StoreError {
+    io_error("the spool", io::Error::other("it is closed"))
+}
+
+pub fn already_there(id: QueueId) -> StoreError {
+    io_error(format!("accepting {id}"), io::ErrorKind::AlreadyExists.into())
+}
+
+pub fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
