@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::mail::{QueueId, SessionId};
-use crate::outside::{Disk, DiskFile};
+use crate::outside::{Disk, DiskFile, read_exact_at};
 
 use super::commit::after_record;
 use super::damage::Damage;
@@ -133,7 +133,7 @@ impl<'a> Start<'a> {
         let path = segment_path(&self.paths.spool, number);
         let file = self.disk.open(&path)?;
         let mut bytes = [0; SEGMENT_HEADER];
-        let is_read = crate::outside::read_exact_at(&*file, &mut bytes, 0).is_ok();
+        let is_read = read_exact_at(&*file, &mut bytes, 0).is_ok();
         let header = SegmentHeader::decode(&bytes, number).filter(|_| is_read);
         let stamp = match header {
             Some(header) => {
@@ -271,8 +271,12 @@ impl<'a> Start<'a> {
             }
         }
         if known_end.is_none() {
-            // Written, read back, but perhaps never synced: an interrupted batch is whole or in parts in the kernel's
-            // memory only. From now on it counts, so it must not go away in a power cut to come.
+            // Header and interrupted batch may be in the kernel's memory only. From now on it counts, so it must not go away in a
+            // power cut to come. Written again before the sync: if the sync that the last process died in has failed, the
+            // kernel calls these pages clean, and another sync would do nothing. A crash in between: it is still the
+            // interrupted batch that nobody was told anything about.
+            write_again(&*file, 0..SEGMENT_HEADER as u64)?;
+            write_again(&*file, durable.max(SEGMENT_HEADER as u64)..scan.end)?;
             file.sync()?;
         }
         Ok(known_end.unwrap_or(scan.end))
@@ -328,24 +332,33 @@ impl<'a> Start<'a> {
         self.report.messages = self.table.len() as u64;
         self.report.highest = SessionId::from_u64(self.highest).filter(|_| self.highest > 0);
         let newest = self.table.segments.last_key_value();
-        let mark = newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end });
+        let previous = newest.map(|(number, segment)| Previous {
+            torn_from: self.torn.start,
+            torn_to: self.torn.end.min(segment.end),
+            ..Previous::new(*number, segment.end)
+        });
+        // In front of the holes, so that a start before the next segment is begun finds them again.
+        let torn_from = if self.torn.is_empty() { u64::MAX } else { self.torn.start };
+        let mark =
+            newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end.min(torn_from) });
         let changes = if self.is_rebuilt {
             self.table.iter().map(|(id, place)| (*id, Some(*place))).collect()
         } else {
             self.touched.iter().map(|id| (*id, self.table.get(*id))).collect()
         };
-        Ok(Recovered {
-            previous: mark.map(|mark| Previous {
-                torn_from: self.torn.start,
-                torn_to: self.torn.end.min(mark.offset),
-                ..Previous::new(mark.segment, mark.offset)
-            }),
-            mark,
-            changes,
-            last: self.last,
-            highest: self.highest,
-            table: self.table,
-            report: self.report,
-        })
+        Ok(Recovered { previous, mark, changes, last: self.last, highest: self.highest, table: self.table, report: self.report })
     }
+}
+
+/// Writes what stands there in the same place.
+fn write_again(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let mut at = range.start;
+    while at < range.end {
+        let mut piece = vec![0; PIECE.min(range.end - at) as usize];
+        read_exact_at(file, &mut piece, at)?;
+        file.write_at(&piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }

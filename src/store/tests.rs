@@ -562,12 +562,14 @@ async fn on_a_real_disk_a_broken_or_missing_index_is_rebuilt() {
     assert_eq!((recovery.messages, recovery.rebuilt), (10, None));
 }
 
-/// Not a test of anything: prints what group commit gives here. `cargo test --lib store::tests::throughput -- --ignored --nocapture`
+/// Not a test of anything: prints what group commit gives here.
+/// `cargo test --lib store::tests::throughput -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn throughput() {
     let directory = tempfile::tempdir_in(".").unwrap();
-    let (store, _) = Store::open(directory.path(), Arc::new(RealDisk), StoreSettings { reserve: 0, ..Default::default() }).unwrap();
+    let (store, _) =
+        Store::open(directory.path(), Arc::new(RealDisk), StoreSettings { reserve: 0, ..Default::default() }).unwrap();
     let started = std::time::Instant::now();
     let (writers, each) = (64, 100);
     let work: Vec<_> = (0..writers)
