@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::clock::SystemClock;
+use super::janitor;
 use super::listener::{Sessions, bind, listen};
 use super::reload::{Reload, engine};
-use super::janitor;
 use crate::admin;
 use crate::checks::{Door, Greylist, ReverseNames};
 use crate::config::{Config, Current, Source, watch as watch_files};

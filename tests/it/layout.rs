@@ -30,9 +30,7 @@ fn sources() -> Vec<(String, PathBuf)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs")
-                && !path.to_string_lossy().ends_with("tests.rs")
-            {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !path.to_string_lossy().ends_with("tests.rs") {
                 let first = path.strip_prefix(&root).expect("below src").components().next().expect("a name");
                 let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
                 found.push((module, path));
