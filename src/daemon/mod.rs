@@ -28,6 +28,8 @@ pub fn serve(config_path: &Path) -> anyhow::Result<ExitCode> {
     // One provider for the whole process: rustls would have to guess otherwise.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_open_files();
+    // Mail and the greylist are nobody else's business on this machine: what is created is readable by this user only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")?;
     runtime.block_on(wiring::run(source, config))?;
     Ok(ExitCode::SUCCESS)

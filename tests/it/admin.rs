@@ -125,10 +125,8 @@ impl House {
     }
 }
 
-fn until(stopped: tokio::sync::oneshot::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
-    async {
-        let _ = stopped.await;
-    }
+async fn until(stopped: tokio::sync::oneshot::Receiver<()>) {
+    let _ = stopped.await;
 }
 
 fn config(directory: &Path) -> Config {

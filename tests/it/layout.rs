@@ -73,7 +73,7 @@ fn imports_go_down_the_rows() {
                 // The simulated outside may use the words and the seams, and nobody in the house may use it.
                 (None, Some(to)) => module == "sim" && to.0 >= 5,
                 (_, None) => {
-                    !place(&module).is_some() || (import != "sim" && !import.is_empty() && import.starts_with(char::is_uppercase))
+                    place(&module).is_none() || (import != "sim" && !import.is_empty() && import.starts_with(char::is_uppercase))
                 }
             };
             if !allowed {
