@@ -99,13 +99,10 @@ impl History {
         for number in self.next..self.next + count {
             // Small, large and in a file; the segments are smaller than the largest.
             let size = [0, 40, 600, 900, 3000][self.disk.random(5) as usize];
-            self.expected.insert(id(number), Expected {
-                size,
-                is_ours: false,
-                attempts: [0].into(),
-                may_be_settled: false,
-                is_settled: false,
-            });
+            self.expected.insert(
+                id(number),
+                Expected { size, is_ours: false, attempts: [0].into(), may_be_settled: false, is_settled: false },
+            );
             let store = self.store.clone();
             work.spawn(async move { (number, accept(&store, number, size).await.is_ok()) });
         }

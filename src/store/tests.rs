@@ -567,7 +567,8 @@ async fn on_a_real_disk_a_broken_or_missing_index_is_rebuilt() {
 #[ignore = "a measurement"]
 async fn throughput() {
     let directory = tempfile::tempdir_in(".").unwrap();
-    let (store, _) = Store::open(directory.path(), Arc::new(RealDisk), StoreSettings { reserve: 0, ..Default::default() }).unwrap();
+    let (store, _) =
+        Store::open(directory.path(), Arc::new(RealDisk), StoreSettings { reserve: 0, ..Default::default() }).unwrap();
     let started = std::time::Instant::now();
     let (writers, each) = (64, 100);
     let work: Vec<_> = (0..writers)
