@@ -13,6 +13,7 @@
 mod decide;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -363,12 +364,16 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
+        // Kept across the ends of other tasks: one that is dropped halfway gives back what it had picked as failed, and that
+        // message would wait although nothing is wrong.
+        let mut next = pin!(self.queue.next());
         loop {
             let job = tokio::select! {
-                job = self.queue.next() => job,
+                job = &mut next => job,
                 _ = stop.wait_for(|stop| *stop) => break,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
+            next.set(self.queue.next());
             let flow = Arc::clone(&self);
             match job {
                 Job::Scan(id) => tasks.spawn(flow.judge_queued(id)),
