@@ -360,12 +360,15 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
+        // Kept over the turns of the loop: asked anew while it takes something out of the queue, it would put that off.
+        let mut next = std::pin::pin!(self.queue.next());
         loop {
             let job = tokio::select! {
-                job = self.queue.next() => job,
+                job = &mut next => job,
                 _ = stop.wait_for(|stop| *stop) => break,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
+            next.set(self.queue.next());
             let flow = Arc::clone(&self);
             match job {
                 Job::Scan(id) => tasks.spawn(flow.judge_queued(id)),

@@ -89,6 +89,7 @@ impl Drop for Permit {
 
 impl Queue {
     /// Waits until something is due and may start (deliveries per domain and in all are bounded), and hands it out.
+    /// Let it run to its end: what it was about to hand out when it is dropped is put off, a scan for [`scans::LEASE`].
     pub async fn next(&self) -> Job {
         let shared = &self.shared;
         loop {
