@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::clock::SystemClock;
 use super::listener::{Sessions, bind, listen};
 use super::reload::{Reload, engine};
-use super::{janitor, reload};
+use super::janitor;
 use crate::admin;
 use crate::checks::{Door, Greylist, ReverseNames};
 use crate::config::{Config, Current, Source, watch as watch_files};
@@ -34,7 +34,7 @@ const HISTORY_WAITING_MAX: usize = 10_000;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the gateway until SIGTERM or SIGINT.
-pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
+pub async fn run(source: Source, config: Config) -> anyhow::Result<()> {
     // Everything that can be wrong with the settings' surroundings is found before anything is opened for others.
     let rules = engine(&config).map_err(|why| anyhow!("{why}"))?;
     let tls = config.smtp.tls.as_ref().map(server_tls).transpose().map_err(|why| anyhow!("{why}"))?;
@@ -45,8 +45,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
         .map(|address| bind(address).with_context(|| format!("admin.listen: cannot listen on {address}")))
         .transpose()?;
 
-    let store = open_store(&config).await?;
-    let (store, recovery) = store;
+    let (store, recovery) = open_store(&config).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = Arc::new(IdSource::new(recovery.highest));
     let metrics = Arc::new(Metrics::new());
@@ -82,7 +81,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
         tls_memory: TlsMemory::default(),
         timeouts: Timeouts::default(),
     });
-    let reload = Reload { path: path.clone(), flow: Arc::clone(&flow), tls: Arc::clone(&tls) };
+    let reload = Reload { source, flow: Arc::clone(&flow), tls: Arc::clone(&tls) };
 
     let (stop, stopping) = watch::channel(false);
     let tracker = TaskTracker::new();
@@ -117,7 +116,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     if flow.config().domains.is_empty() {
         tracing::warn!("no domains are configured: every recipient is refused");
     }
-    until_told_to_stop(path, reload).await?;
+    until_told_to_stop(reload).await?;
 
     // Down in the opposite order: no new sessions or attempts; what has begun ends; then the spool is closed.
     tracing::info!("stopping: open transactions come to their end");
@@ -200,11 +199,11 @@ fn announce(flow: &Flow, address: std::net::SocketAddr) {
 }
 
 /// Reloads on SIGHUP and when files change; returns on SIGTERM and SIGINT.
-async fn until_told_to_stop(path: PathBuf, reload: reload::Reload) -> anyhow::Result<()> {
+async fn until_told_to_stop(reload: Reload) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut changes = watch_files(&Source::new(&path));
+    let mut changes = watch_files(&reload.source);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),

@@ -31,7 +31,7 @@ fn sources() -> Vec<(String, PathBuf)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs")
-                && path.file_name().is_some_and(|name| name != "tests.rs")
+                && !path.to_string_lossy().ends_with("tests.rs")
             {
                 let first = path.strip_prefix(&root).expect("below src").components().next().expect("a name");
                 let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();

@@ -1,4 +1,5 @@
 //! All integration tests, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod admin;
 mod clamd;
@@ -8,4 +9,5 @@ mod end_to_end;
 mod gateway;
 mod greylist;
 mod layout;
+mod rules;
 mod scan;

@@ -195,6 +195,12 @@ pub(super) fn fields_doubled(facts: &Facts) -> Option<String> {
     ONCE.iter().find(|name| facts.headers.named(name).count() > 1).map(|name| format!("{name} twice"))
 }
 
+/// Mail that passed Exchange and two filters has about 100 fields and 12 hops.
+pub(super) fn fields_beyond_use(facts: &Facts) -> Option<String> {
+    let headers = &facts.headers;
+    (headers.count > 200 || headers.received > 25).then(|| format!("{} fields, {} Received", headers.count, headers.received))
+}
+
 /// RFC 6532 allows UTF-8; other raw bytes are readable to nobody for sure.
 pub(super) fn fields_eight_bit(facts: &Facts) -> Option<String> {
     let section = &facts.headers.section;

@@ -18,7 +18,9 @@ pub(super) fn link_shows_other_host(facts: &Facts) -> Option<String> {
 
 /// The host in a text that is a link to the eye: `https://…` or `www.…`.
 fn shown_host(shown: &str) -> Option<String> {
-    let looks = ["http://", "https://", "www."].iter().any(|start| shown.get(..start.len()).is_some_and(|s| s.eq_ignore_ascii_case(start)));
+    let looks = ["http://", "https://", "www."]
+        .iter()
+        .any(|start| shown.get(..start.len()).is_some_and(|s| s.eq_ignore_ascii_case(start)));
     let host = Link::read(Place::Text, shown, "").filter(|_| looks && !shown.contains(' '))?.host;
     (host.contains('.') && host.is_ascii()).then_some(host)
 }
@@ -38,10 +40,11 @@ pub(super) fn link_with_user(facts: &Facts) -> Option<String> {
 pub(super) fn link_lookalike_host(facts: &Facts) -> Option<String> {
     let lookalike = |link: &Link| {
         let unicode = idna::domain_to_unicode(&link.host).0;
-        !unicode.is_ascii() && unicode.split('.').any(|label| {
-            let folded = Folded::of(label);
-            folded.mixed_words > 0 || folded.styled_letters > 0 || whole_label_imitates(label)
-        })
+        !unicode.is_ascii()
+            && unicode.split('.').any(|label| {
+                let folded = Folded::of(label);
+                folded.mixed_words > 0 || folded.styled_letters > 0 || whole_label_imitates(label)
+            })
     };
     clickable(facts, lookalike)
 }
@@ -62,29 +65,94 @@ pub(super) fn link_data(facts: &Facts) -> Option<String> {
 
 pub(super) fn link_shortener(facts: &Facts) -> Option<String> {
     const SHORTENERS: [&str; 32] = [
-        "bit.ly", "tinyurl.com", "t.ly", "cutt.ly", "rb.gy", "is.gd", "v.gd", "ow.ly", "rebrand.ly", "shorturl.at", "tiny.cc",
-        "goo.gl", "s.id", "t.co", "buff.ly", "bl.ink", "short.io", "shorte.st", "qrco.de", "lnkd.in", "urlz.fr", "x.co", "u.to",
-        "kutt.it", "soo.gd", "clck.ru", "t.me", "wa.me", "bitly.com", "dub.sh", "tr.ee", "linktr.ee",
+        "bit.ly",
+        "tinyurl.com",
+        "t.ly",
+        "cutt.ly",
+        "rb.gy",
+        "is.gd",
+        "v.gd",
+        "ow.ly",
+        "rebrand.ly",
+        "shorturl.at",
+        "tiny.cc",
+        "goo.gl",
+        "s.id",
+        "t.co",
+        "buff.ly",
+        "bl.ink",
+        "short.io",
+        "shorte.st",
+        "qrco.de",
+        "lnkd.in",
+        "urlz.fr",
+        "x.co",
+        "u.to",
+        "kutt.it",
+        "soo.gd",
+        "clck.ru",
+        "t.me",
+        "wa.me",
+        "bitly.com",
+        "dub.sh",
+        "tr.ee",
+        "linktr.ee",
     ];
     clickable(facts, |link| SHORTENERS.contains(&link.host.trim_start_matches("www.")))
 }
 
 pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
     const HOSTING: [&str; 37] = [
-        "web.app", "firebaseapp.com", "workers.dev", "pages.dev", "r2.dev", "netlify.app", "vercel.app", "herokuapp.com",
-        "glitch.me", "weebly.com", "wixsite.com", "blogspot.com", "000webhostapp.com", "godaddysites.com", "webflow.io",
-        "cloudfront.net", "azurewebsites.net", "web.core.windows.net", "blob.core.windows.net", "appspot.com", "repl.co",
-        "ipfs.io", "dweb.link", "ipfs.dweb.link", "github.io", "gitbook.io", "square.site", "strikingly.com", "yolasite.com",
-        "duckdns.org", "ngrok.io", "trycloudflare.com", "forms.gle", "formstack.com", "jotform.com", "fleek.co", "run.app",
+        "web.app",
+        "firebaseapp.com",
+        "workers.dev",
+        "pages.dev",
+        "r2.dev",
+        "netlify.app",
+        "vercel.app",
+        "herokuapp.com",
+        "glitch.me",
+        "weebly.com",
+        "wixsite.com",
+        "blogspot.com",
+        "000webhostapp.com",
+        "godaddysites.com",
+        "webflow.io",
+        "cloudfront.net",
+        "azurewebsites.net",
+        "web.core.windows.net",
+        "blob.core.windows.net",
+        "appspot.com",
+        "repl.co",
+        "ipfs.io",
+        "dweb.link",
+        "ipfs.dweb.link",
+        "github.io",
+        "gitbook.io",
+        "square.site",
+        "strikingly.com",
+        "yolasite.com",
+        "duckdns.org",
+        "ngrok.io",
+        "trycloudflare.com",
+        "forms.gle",
+        "formstack.com",
+        "jotform.com",
+        "fleek.co",
+        "run.app",
     ];
     const PATHS: [&str; 7] = [
         ".amazonaws.com/",
-        "storage.googleapis.com", "sites.google.com", "docs.google.com/forms", "s3.amazonaws.com", "firebasestorage.googleapis.com",
+        "storage.googleapis.com",
+        "sites.google.com",
+        "docs.google.com/forms",
+        "s3.amazonaws.com",
+        "firebasestorage.googleapis.com",
         "storage.cloud.google.com",
     ];
     let hosted = |link: &Link| {
         let below = |own: &&str| link.host.strip_suffix(*own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        HOSTING.iter().any(|own| below(&own)) || PATHS.iter().any(|path| link.url.contains(path))
+        HOSTING.iter().any(below) || PATHS.iter().any(|path| link.url.contains(path))
     };
     clickable(facts, hosted)
 }
@@ -93,10 +161,14 @@ pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
 pub(super) fn link_names_recipient(facts: &Facts) -> Option<String> {
     let door = facts.door.iter().flat_map(|door| door.recipients.iter().map(|(_, address)| address.as_str()));
     let to = facts.headers.to.iter().map(|to| to.address.as_str()).filter(|address| address.contains('@'));
-    let addresses: Vec<String> = door.chain(to).take(10).flat_map(|address| [address.to_owned(), address.replace('@', "%40")]).collect();
+    let addresses: Vec<String> =
+        door.chain(to).take(10).flat_map(|address| [address.to_owned(), address.replace('@', "%40")]).collect();
     let names = |link: &Link| {
         let url = link.url.to_lowercase();
-        !url.contains("unsub") && !url.contains("optout") && !url.contains("abmeld") && addresses.iter().any(|address| url.contains(address))
+        !url.contains("unsub")
+            && !url.contains("optout")
+            && !url.contains("abmeld")
+            && addresses.iter().any(|address| url.contains(address))
     };
     clickable(facts, names)
 }
@@ -122,7 +194,7 @@ fn base64(text: &str) -> String {
 pub(super) fn link_alone(facts: &Facts) -> Option<String> {
     let first = facts.links.clickable().next()?;
     let few = facts.links.clickable().count() <= 3 && facts.mime.attachments.is_empty();
-    (few && facts.html.parts > 0 && facts.text_letters < 200).then(|| first.host.clone())
+    (few && facts.html.parts > 0 && facts.text_letters < 150).then(|| first.host.clone())
 }
 
 fn clickable(facts: &Facts, is: impl Fn(&Link) -> bool) -> Option<String> {

@@ -82,7 +82,7 @@ impl Facts {
         let mut facts = Facts {
             door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
             received_at: envelope.received_at,
-            from_text: headers.from_text(),
+            from_text: headers.author_text(),
             headers,
             mime: Mime::walk(content, cut),
             html: HtmlFacts::default(),
