@@ -178,7 +178,7 @@ impl<'a> Start<'a> {
         if self.table.segments.get(&mark.segment).filter(fits).is_none() {
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
-        self.highest = self.table.iter().next_back().map_or(0, |(id, _)| id.session.to_u64()).max(self.highest);
+        self.highest = self.highest.max(mark.highest);
         for (number, segment) in self.table.segments.range_mut(..mark.segment) {
             segment.end = self.known.get(number).map_or(segment.end, |known| known.end.min(segment.end));
         }
@@ -327,8 +327,8 @@ impl<'a> Start<'a> {
         self.disk.sync_dir(&self.paths.bodies).map_err(syncing)?;
         self.report.messages = self.table.len() as u64;
         self.report.highest = SessionId::from_u64(self.highest).filter(|_| self.highest > 0);
-        let newest = self.table.segments.last_key_value();
-        let mark = newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end });
+        let (newest, highest) = (self.table.segments.last_key_value(), self.highest);
+        let mark = newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end, highest });
         let changes = if self.is_rebuilt {
             self.table.iter().map(|(id, place)| (*id, Some(*place))).collect()
         } else {
