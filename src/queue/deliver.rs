@@ -232,13 +232,14 @@ impl Shared {
     /// message shall run into the same wall. The pause ends when one of these is due, at the latest at the end of its lifetime.
     fn host_answered(&self, entry: &Entry, slot: usize, changes: &[(usize, Change)], outcomes: &[Outcome], now: Timestamp) {
         let is_away = |outcome: &Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Host, .. });
-        let untils = changes.iter().zip(outcomes).filter(|(_, outcome)| is_away(outcome)).map(|((index, change), _)| match change {
-            Change::Defer { due, .. } => *due,
-            _ => {
-                let attempts = entry.progress.recipients[*index].attempts.saturating_add(1);
-                now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts)
-            }
-        });
+        let untils =
+            changes.iter().zip(outcomes).filter(|(_, outcome)| is_away(outcome)).map(|((index, change), _)| match change {
+                Change::Defer { due, .. } => *due,
+                _ => {
+                    let attempts = entry.progress.recipients[*index].attempts.saturating_add(1);
+                    now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts)
+                }
+            });
         let until = untils.min();
         let mut state = self.state();
         match until {
