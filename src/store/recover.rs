@@ -178,7 +178,7 @@ impl<'a> Start<'a> {
         if self.table.segments.get(&mark.segment).filter(fits).is_none() {
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
-        self.highest = self.table.iter().next_back().map_or(0, |(id, _)| id.session.to_u64()).max(self.highest);
+        self.highest = self.highest.max(mark.highest);
         for (number, segment) in self.table.segments.range_mut(..mark.segment) {
             segment.end = self.known.get(number).map_or(segment.end, |known| known.end.min(segment.end));
         }
@@ -339,8 +339,11 @@ impl<'a> Start<'a> {
         });
         // In front of the holes, so that a start before the next segment is begun finds them again.
         let torn_from = if self.torn.is_empty() { u64::MAX } else { self.torn.start };
-        let mark =
-            newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end.min(torn_from) });
+        let highest = self.highest;
+        let mark = newest.map(|(number, segment)| {
+            let offset = segment.end.min(torn_from);
+            Mark { segment: *number, stamp: segment.stamp, offset, highest }
+        });
         let changes = if self.is_rebuilt {
             self.table.iter().map(|(id, place)| (*id, Some(*place))).collect()
         } else {

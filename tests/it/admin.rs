@@ -1,6 +1,5 @@
 //! Steering over the real socket, with a real spool and queue behind it.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
