@@ -13,6 +13,7 @@
 mod decide;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -360,11 +361,15 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
-        loop {
-            let job = tokio::select! {
-                job = self.queue.next() => job,
-                _ = stop.wait_for(|stop| *stop) => break,
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+        'work: loop {
+            // Kept while tasks end beside it: dropped halfway it would put off for seconds what it was about to hand out.
+            let mut next = pin!(self.queue.next());
+            let job = loop {
+                tokio::select! {
+                    job = &mut next => break job,
+                    _ = stop.wait_for(|stop| *stop) => break 'work,
+                    Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                }
             };
             let flow = Arc::clone(&self);
             match job {
@@ -440,11 +445,16 @@ impl Flow {
             return Err("not scanned yet".to_owned());
         }
         let config = self.config();
-        let body = self.store.body(envelope.id).await.map_err(|error| format!("the spool could not be read: {error}"))?;
-        let head = body
-            .head(config.smtp.header_max.max(HEAD_MIN))
-            .await
-            .map_err(|error| format!("the spool could not be read: {error}"))?;
+        let head = async {
+            let body = self.store.body(envelope.id).await?;
+            let head = body.head(config.smtp.header_max.max(HEAD_MIN)).await;
+            Ok((body, head.map_err(|source| StoreError::Io { what: "reading a body".to_owned(), source })?))
+        };
+        // The cause is the operator's to read. The other text stands in a notice to the sender when it never gets better.
+        let (body, head) = head.await.map_err(|error: StoreError| {
+            tracing::error!(id = %envelope.id, %error, "a message in the queue could not be read; trying again later");
+            "a local problem keeps this message from being read".to_owned()
+        })?;
         let rewrite = mark(&head, envelope, progress.judgement.as_ref(), delivery.decision(), &config.hostname);
         Ok((body, rewrite))
     }
