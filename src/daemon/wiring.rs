@@ -111,8 +111,10 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     let operations = Arc::new(operations);
     let socket = admin::socket_path(&flow.config().data_dir);
     tracker.spawn(serve_socket(socket, Arc::clone(&operations), stopping.clone()));
-    if let Some(listener) = http {
-        tracker.spawn(serve_http(listener, operations, stopping.clone()));
+    match http {
+        Some(listener) => drop(tracker.spawn(serve_http(listener, operations, stopping.clone()))),
+        // Nobody may keep them beyond the end of the socket: they hold the mail log, and history ends with its last holder.
+        None => drop(operations),
     }
     if flow.config().domains.is_empty() {
         tracing::warn!("no domains are configured: every recipient is refused");
