@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod admin;
+mod bad_input;
 mod clamd;
 mod config;
 mod dialogs;
