@@ -448,11 +448,16 @@ impl Flow {
             return Err("not scanned yet".to_owned());
         }
         let config = self.config();
-        let body = self.store.body(envelope.id).await.map_err(|error| format!("the spool could not be read: {error}"))?;
-        let head = body
-            .head(config.smtp.header_max.max(HEAD_MIN))
-            .await
-            .map_err(|error| format!("the spool could not be read: {error}"))?;
+        let head = async {
+            let body = self.store.body(envelope.id).await?;
+            let head = body.head(config.smtp.header_max.max(HEAD_MIN)).await;
+            Ok((body, head.map_err(|source| StoreError::Io { what: "reading a body".to_owned(), source })?))
+        };
+        // The cause is the operator's to read. The other text stands in a notice to the sender when it never gets better.
+        let (body, head) = head.await.map_err(|error: StoreError| {
+            tracing::error!(id = %envelope.id, %error, "a message in the queue could not be read; trying again later");
+            "a local problem keeps this message from being read".to_owned()
+        })?;
         let rewrite = mark(&head, envelope, progress.judgement.as_ref(), delivery.decision(), &config.hostname);
         Ok((body, rewrite))
     }

@@ -4,6 +4,7 @@
 mod clock;
 mod janitor;
 mod listener;
+mod log;
 mod reload;
 mod session;
 mod wiring;
@@ -43,7 +44,8 @@ pub fn clock() -> Arc<dyn Clock> {
 /// The log goes to standard error, where systemd and a terminal expect it.
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).context("log.filter cannot be read")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| log::Guarded(std::io::stderr())).with_target(false);
     match config.log.format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

@@ -176,6 +176,7 @@ impl<'a> Start<'a> {
         };
         let fits = |segment: &&Segment| segment.stamp == mark.stamp && mark.offset <= segment.end;
         if self.table.segments.get(&mark.segment).filter(fits).is_none() {
+            self.report_cut_off(mark);
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
         self.highest = self.highest.max(mark.highest);
@@ -191,6 +192,15 @@ impl<'a> Start<'a> {
         };
         let all_fit = self.table.iter().all(|(_, place)| fits(place));
         Ok(if all_fit { Ok(()) } else { Err("the index names records that the journal does not have".to_owned()) })
+    }
+
+    /// The index knows how far the journal was durable. A segment that ends before that was cut off by somebody else, and
+    /// what stood there is lost: nothing of it can be set aside, so all there is to do is to say it.
+    fn report_cut_off(&mut self, mark: Mark) {
+        let Some(segment) = self.table.segments.get(&mark.segment).filter(|segment| segment.stamp == mark.stamp) else { return };
+        let (number, end, lost) = (mark.segment, segment.end, mark.offset.saturating_sub(segment.end));
+        self.report.damaged.push(format!("segment {number} was cut off at {end}: at least {lost} bytes of it are lost"));
+        self.found_at_list = self.report.damaged.len();
     }
 
     /// Forgets the index and replays the whole journal.

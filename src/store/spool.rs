@@ -277,7 +277,13 @@ impl Spool {
     pub fn look_at_free_bytes(&self) {
         match self.disk.free_bytes(&self.paths.spool) {
             Ok(free) => self.free.store(free, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "cannot ask how much of the spool's disk is free"),
+            // A spool whose directory is gone still takes bytes, into files without a name: nothing new may be trusted to it.
+            Err(error) => {
+                if self.free.swap(0, Ordering::Relaxed) > 0 {
+                    let path = self.paths.spool.display();
+                    tracing::error!(%error, %path, "the spool's disk cannot be asked for room: no mail is taken until it can");
+                }
+            }
         }
     }
 
