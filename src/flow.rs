@@ -244,22 +244,25 @@ impl Flow {
         self.maillog.scanned(self.now(), envelope.id, &verdict, self.now().since(started));
         let assessment = match &verdict {
             Verdict::Unavailable(_) => return Err(NotJudged),
-            Verdict::Infected(_) => Assessment::default(),
+            Verdict::Infected(_) => None,
             Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body).await?,
         };
-        let Assessment { score, level, hits } = assessment;
+        let classified = assessment.is_some();
+        let Assessment { score, level, hits } = assessment.unwrap_or_default();
         let judgement = Judgement { at: self.now(), verdict, score, level, hits };
-        self.maillog.judged(self.now(), envelope.id, &judgement);
+        if classified {
+            self.maillog.judged(self.now(), envelope.id, &judgement);
+        }
         Ok(judgement)
     }
 
-    /// The spam level, where one of the recipients' domains asked for it. Rules read content in linear time; large content is
-    /// read on a thread of its own all the same, so that it delays nobody.
-    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Assessment, NotJudged> {
+    /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear
+    /// time; large content is read on a thread of its own all the same, so that it delays nobody.
+    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Option<Assessment>, NotJudged> {
         let config = self.config();
         let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
         if !domains.any(|domain| domain.spam.enabled) {
-            return Ok(Assessment::default());
+            return Ok(None);
         }
         let content = body.head(Facts::CONTENT_MAX).await.map_err(|error| {
             tracing::error!(id = %envelope.id, %error, "a message could not be read to be classified; trying again later");
@@ -267,11 +270,11 @@ impl Flow {
         })?;
         let engine = self.engine.load_full();
         if body.size() <= CLASSIFY_INLINE_MAX {
-            return Ok(engine.assess(&Facts::gather(envelope, &content)));
+            return Ok(Some(engine.assess(&Facts::gather(envelope, &content))));
         }
         let envelope = Arc::clone(envelope);
         let assessed = tokio::task::spawn_blocking(move || engine.assess(&Facts::gather(&envelope, &content)));
-        assessed.await.map_err(|_| NotJudged)
+        assessed.await.map(Some).map_err(|_| NotJudged)
     }
 
     /// Decided while the sender waits. It can be refused only when it is refused for everybody: one reply answers for all
@@ -361,16 +364,16 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
-        'work: loop {
-            // Kept while tasks end beside it: dropped halfway it would put off for seconds what it was about to hand out.
-            let mut next = pin!(self.queue.next());
-            let job = loop {
-                tokio::select! {
-                    job = &mut next => break job,
-                    _ = stop.wait_for(|stop| *stop) => break 'work,
-                    Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                }
+        // Kept across the ends of other tasks: one that is dropped halfway gives back what it had picked as failed, and that
+        // message would wait although nothing is wrong.
+        let mut next = pin!(self.queue.next());
+        loop {
+            let job = tokio::select! {
+                job = &mut next => job,
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
+            next.set(self.queue.next());
             let flow = Arc::clone(&self);
             match job {
                 Job::Scan(id) => tasks.spawn(flow.judge_queued(id)),

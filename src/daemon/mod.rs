@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Source};
 use crate::outside::Clock;
 
 pub use clock::SystemClock;
@@ -23,13 +23,16 @@ pub use session::serve as serve_session;
 
 /// `feedgate serve`: runs until SIGTERM or SIGINT. Errors are for the operator: what could not be started and why.
 pub fn serve(config_path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(config_path).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let source = Source::new(config_path);
+    let config = source.load().map_err(|errors| anyhow::anyhow!("{errors}"))?;
     start_log(&config)?;
     // One provider for the whole process: rustls would have to guess otherwise.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_open_files();
+    // Mail and the greylist are nobody else's business on this machine: what is created is readable by this user only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")?;
-    runtime.block_on(wiring::run(config_path.to_owned(), config))?;
+    runtime.block_on(wiring::run(source, config))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -39,8 +39,7 @@ pub trait Index: Send {
     fn close(&mut self) -> Result<(), String>;
 }
 
-/// An index in memory, for simulations and for the day sled does not open at all. Cloning shares it: what one life of the
-/// store put in, the next one finds.
+/// An index in memory, for simulations. Cloning shares it: what one life of the store put in, the next one finds.
 #[derive(Clone, Default)]
 pub struct MemoryIndex(Arc<Mutex<MemoryState>>);
 
@@ -80,6 +79,32 @@ impl Index for MemoryIndex {
 
     fn close(&mut self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// No index at all: for the day sled cannot be opened. The next start reads the whole journal.
+pub struct NoIndex;
+
+impl Index for NoIndex {
+    fn load(&mut self, _each: &mut dyn FnMut(QueueId, Place)) -> Result<Option<Mark>, String> {
+        Ok(None)
+    }
+
+    fn apply(&mut self, _changes: &[Change], _mark: Option<Mark>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What is there is not in our hands, so it must not be believed later.
+    fn clear(&mut self) -> Result<(), String> {
+        Err("there is no index".to_owned())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        Err("there was none".to_owned())
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use crate::outside::{Disk, DiskFile};
 
 use super::lock;
-use super::record::{Draft, Position, SEGMENT_HEADER, SegmentHeader};
+use super::record::{Draft, Position, Previous, SEGMENT_HEADER, SegmentHeader};
 use super::table::{Segment, Spot, Table};
 
 /// A segment's path.
@@ -43,7 +43,7 @@ pub struct Journal {
     /// The highest number ever used.
     last: u32,
     /// The newest segment with records and its durable end.
-    previous: Option<(u32, u64)>,
+    previous: Option<Previous>,
     highest: u64,
     buffer: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl Journal {
         segment_size: u64,
         table: Arc<Mutex<Table>>,
         last: u32,
-        previous: Option<(u32, u64)>,
+        previous: Option<Previous>,
         highest: u64,
     ) -> Journal {
         Journal { disk, spool, segment_size, table, head: None, last, previous, highest, buffer: Vec::new() }
@@ -114,7 +114,7 @@ impl Journal {
             return Err(error);
         }
         head.end += length;
-        self.previous = Some((head.number, head.end));
+        self.previous = Some(Previous::new(head.number, head.end));
         let session = |draft: &&Draft| draft.id.session.to_u64();
         self.highest = self.highest.max(drafts.iter().map(session).max().unwrap_or_default());
         let result = Written { spots, segment: head.number, stamp: head.stamp, end: head.end };
@@ -155,7 +155,7 @@ impl Journal {
         let end = SEGMENT_HEADER as u64;
         let segment = Segment { file: Arc::clone(&file), stamp, end, live: 0, sealed: false };
         lock(&self.table).segments.insert(number, segment);
-        self.previous = Some((number, end));
+        self.previous = Some(Previous::new(number, end));
         Ok(Head { number, stamp, file, end })
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let second = append(&mut journal, &[3]).unwrap();
         assert_eq!((first.segment, second.segment), (1, 2));
         let (header, ids) = ids_in(&disk, 2);
-        assert_eq!(header.previous, Some((1, first.end)));
+        assert_eq!(header.previous, Some(Previous::new(1, first.end)));
         assert_eq!(header.highest, id(2).session.to_u64());
         assert_eq!(ids, [id(3)]);
     }
@@ -234,7 +234,7 @@ mod tests {
         disk.fail_syncs(1);
         assert!(append(&mut journal, &[2]).is_err());
         assert_eq!(append(&mut journal, &[3]).unwrap().segment, 2);
-        assert_eq!(ids_in(&disk, 2).0.previous, Some((1, good.end)));
+        assert_eq!(ids_in(&disk, 2).0.previous, Some(Previous::new(1, good.end)));
     }
 
     #[test]

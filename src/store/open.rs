@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use crate::outside::{Disk, read_exact_at};
 
-use super::index::{Feeder, Index, MemoryIndex};
+use super::index::{Feeder, Index, MemoryIndex, NoIndex};
 use super::journal::Journal;
 use super::memory::MemoryBase;
 use super::recover::{IndexState, Recovered, recover};
@@ -61,7 +61,7 @@ pub fn real(directory: &Path, disk: Arc<dyn Disk>, settings: StoreSettings) -> R
         Ok((index, doubt)) => (Box::new(index), doubt),
         Err(why) => {
             tracing::error!(why, "the queue's index cannot be opened; every start reads the whole journal until it can");
-            (Box::new(MemoryIndex::default()), Some(why))
+            (Box::new(NoIndex), Some(why))
         }
     };
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|boot| boot.trim().to_owned());

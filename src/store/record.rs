@@ -247,22 +247,41 @@ impl RecordHeader {
 pub struct SegmentHeader {
     pub number: u32,
     pub stamp: u64,
-    /// The segment before this one and where it ends: what stands behind that was answered with an error and is void.
-    pub previous: Option<(u32, u64)>,
+    /// `None` in the first one.
+    pub previous: Option<Previous>,
     /// The highest session id known when the segment was begun.
     pub highest: u64,
+}
+
+/// What a segment says about the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    pub number: u32,
+    /// Where it ends: what stands behind that was answered with an error and is void.
+    pub end: u64,
+    /// Bad stretches in between are known to be the holes of an interrupted write; empty when there are none.
+    pub torn_from: u64,
+    pub torn_to: u64,
+}
+
+impl Previous {
+    pub fn new(number: u32, end: u64) -> Previous {
+        Previous { number, end, torn_from: 0, torn_to: 0 }
+    }
 }
 
 impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER] {
         let mut bytes = [0; SEGMENT_HEADER];
-        let (previous, end) = self.previous.unwrap_or_default();
+        let previous = self.previous.unwrap_or(Previous::new(0, 0));
         bytes[..8].copy_from_slice(SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&self.number.to_le_bytes());
-        bytes[12..16].copy_from_slice(&previous.to_le_bytes());
-        bytes[16..24].copy_from_slice(&end.to_le_bytes());
+        bytes[12..16].copy_from_slice(&previous.number.to_le_bytes());
+        bytes[16..24].copy_from_slice(&previous.end.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.stamp.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.highest.to_le_bytes());
+        bytes[40..48].copy_from_slice(&previous.torn_from.to_le_bytes());
+        bytes[48..56].copy_from_slice(&previous.torn_to.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -272,11 +291,16 @@ impl SegmentHeader {
     pub fn decode(bytes: &[u8], number: u32) -> Option<SegmentHeader> {
         let bytes: &[u8; SEGMENT_HEADER] = bytes.get(..SEGMENT_HEADER)?.try_into().ok()?;
         let whole = bytes.starts_with(SEGMENT_MAGIC) && crc32fast::hash(&bytes[..60]) == u32_at(bytes, 60);
-        let previous = u32_at(bytes, 12);
+        let previous = Previous {
+            number: u32_at(bytes, 12),
+            end: u64_at(bytes, 16),
+            torn_from: u64_at(bytes, 40),
+            torn_to: u64_at(bytes, 48),
+        };
         (whole && u32_at(bytes, 8) == number).then(|| SegmentHeader {
             number,
             stamp: u64_at(bytes, 24),
-            previous: (previous != 0).then(|| (previous, u64_at(bytes, 16))),
+            previous: (previous.number != 0).then_some(previous),
             highest: u64_at(bytes, 32),
         })
     }
@@ -403,7 +427,7 @@ mod tests {
 
     #[test]
     fn segment_headers_lead_back() {
-        for previous in [None, Some((6, 12345))] {
+        for previous in [None, Some(Previous { torn_from: 100, torn_to: 200, ..Previous::new(6, 12345) })] {
             let header = SegmentHeader { number: 7, stamp: u64::MAX, previous, highest: 42 };
             assert_eq!(SegmentHeader::decode(&header.encode(), 7), Some(header));
             assert_eq!(SegmentHeader::decode(&header.encode(), 8), None);

@@ -17,13 +17,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::mail::{QueueId, SessionId};
-use crate::outside::{Disk, DiskFile};
+use crate::outside::{Disk, DiskFile, read_exact_at};
 
 use super::commit::after_record;
 use super::damage::Damage;
 use super::index::{Index, Mark};
 use super::journal::{segment_number, segment_path};
-use super::record::{SEGMENT_HEADER, SegmentHeader};
+use super::record::{Kind, Previous, SEGMENT_HEADER, SegmentHeader};
 use super::scan::{self, Bad};
 use super::spool::{Paths, io_error};
 use super::table::{Change, Place, Segment, Table};
@@ -36,7 +36,7 @@ pub struct Recovered {
     /// The highest segment number in use.
     pub last: u32,
     /// The newest segment and its durable end.
-    pub previous: Option<(u32, u64)>,
+    pub previous: Option<Previous>,
     pub highest: u64,
     /// What the index has to be told, and the mark that is right afterwards.
     pub changes: Vec<Change>,
@@ -72,8 +72,10 @@ struct Start<'a> {
     damage: Damage<'a>,
     paths: &'a Paths,
     table: Table,
-    /// Where segments end, as the headers of later ones say.
-    ends: BTreeMap<u32, u64>,
+    /// What the headers of later segments say about earlier ones.
+    known: BTreeMap<u32, Previous>,
+    /// Bad stretches in the newest segment that a crash explains.
+    torn: Range<u64>,
     report: Recovery,
     last: u32,
     highest: u64,
@@ -94,7 +96,8 @@ impl<'a> Start<'a> {
             damage: Damage { disk, paths },
             paths,
             table: Table::default(),
-            ends: BTreeMap::new(),
+            known: BTreeMap::new(),
+            torn: 0..0,
             report: Recovery::default(),
             last: 0,
             highest: 0,
@@ -112,13 +115,14 @@ impl<'a> Start<'a> {
             previous.extend(header.and_then(|header| header.previous));
         }
         let oldest = numbers.first().copied().unwrap_or_default();
-        for (number, end) in previous {
+        for previous in previous {
+            let number = previous.number;
             // Segments go in the order of their numbers: one that is gone while an older one is there was lost.
             if number > oldest && !numbers.contains(&number) {
                 start.report.damaged.push(format!("segment {number} is missing"));
             }
-            let known = start.ends.entry(number).or_insert(end);
-            *known = (*known).max(end);
+            // A segment that could not be begun may say it too, and says the same.
+            start.known.insert(number, previous);
         }
         start.found_at_list = start.report.damaged.len();
         Ok(start)
@@ -129,7 +133,7 @@ impl<'a> Start<'a> {
         let path = segment_path(&self.paths.spool, number);
         let file = self.disk.open(&path)?;
         let mut bytes = [0; SEGMENT_HEADER];
-        let is_read = crate::outside::read_exact_at(&*file, &mut bytes, 0).is_ok();
+        let is_read = read_exact_at(&*file, &mut bytes, 0).is_ok();
         let header = SegmentHeader::decode(&bytes, number).filter(|_| is_read);
         let stamp = match header {
             Some(header) => {
@@ -176,9 +180,8 @@ impl<'a> Start<'a> {
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
         self.highest = self.table.iter().next_back().map_or(0, |(id, _)| id.session.to_u64()).max(self.highest);
-        let ends = self.ends.clone();
         for (number, segment) in self.table.segments.range_mut(..mark.segment) {
-            segment.end = ends.get(number).copied().unwrap_or(segment.end).min(segment.end);
+            segment.end = self.known.get(number).map_or(segment.end, |known| known.end.min(segment.end));
         }
         self.replay(Some(mark))?;
         let fits = |place: &Place| {
@@ -223,6 +226,7 @@ impl<'a> Start<'a> {
         for (number, segment) in segments {
             let mark = mark.filter(|mark| mark.segment == number);
             let start = mark.map_or(SEGMENT_HEADER as u64, |mark| mark.offset);
+            self.torn = 0..0;
             let end = self
                 .replay_segment(number, &segment, start)
                 .map_err(|error| io_error(format!("reading segment {number}"), error))?;
@@ -239,7 +243,9 @@ impl<'a> Start<'a> {
 
     /// Where what counts in the segment ends.
     fn replay_segment(&mut self, number: u32, segment: &Segment, start: u64) -> io::Result<u64> {
-        let known_end = self.ends.get(&number).copied();
+        let known = self.known.get(&number).copied();
+        let known_end = known.map(|known| known.end);
+        let torn = known.map_or(0..0, |known| known.torn_from..known.torn_to);
         let file = Arc::clone(&segment.file);
         let range = start..known_end.unwrap_or(u64::MAX).max(start);
         let mut found = Vec::new();
@@ -253,7 +259,7 @@ impl<'a> Start<'a> {
             let before = self.table.get(id);
             let place = after_record(before, kind, content, spot);
             match (place, kind) {
-                (None, super::record::Kind::Done) => drop(self.orphans.remove(&id)),
+                (None, Kind::Done) => drop(self.orphans.remove(&id)),
                 // Both in one interrupted batch, of which only the second part survived: nobody was told anything.
                 (None, _) if u64::from(spot.offset) >= durable => {}
                 (None, _) => drop(self.orphans.insert(id)),
@@ -263,25 +269,33 @@ impl<'a> Start<'a> {
             self.touched.insert(id);
         }
         for bad in scan.bad {
-            self.judge(number, &*file, bad, durable)?;
+            let is_torn = bad.range.start >= durable || torn.start <= bad.range.start && bad.range.end <= torn.end;
+            if is_torn && !bad.is_unreadable {
+                // Behind what was synced when the last batch began: nobody was told that any of it is safe.
+                tracing::info!(segment = number, range = ?bad.range, "the end of an interrupted write was left out");
+                // Good records may stand behind it, and then the next segment says that it is none.
+                let from = if self.torn.is_empty() { bad.range.start } else { self.torn.start };
+                self.torn = from..bad.range.end;
+            } else {
+                self.report(number, &*file, bad)?;
+            }
         }
         if known_end.is_none() {
-            // Written, read back, but perhaps never synced: an interrupted batch is whole or in parts in the kernel's
-            // memory only. From now on it counts, so it must not go away in a power cut to come.
+            // Header and interrupted batch may be in the kernel's memory only. From now on it counts, so it must not go away in a
+            // power cut to come. Written again before the sync: if the sync that the last process died in has failed, the
+            // kernel calls these pages clean, and another sync would do nothing. A crash in between: it is still the
+            // interrupted batch that nobody was told anything about.
+            write_again(&*file, 0..SEGMENT_HEADER as u64)?;
+            write_again(&*file, durable.max(SEGMENT_HEADER as u64)..scan.end)?;
             file.sync()?;
         }
         Ok(known_end.unwrap_or(scan.end))
     }
 
-    /// A stretch without a good record: damage or an interrupted write.
-    fn judge(&mut self, number: u32, file: &dyn DiskFile, bad: Bad, durable: u64) -> io::Result<()> {
+    /// Damage: set aside and reported.
+    fn report(&mut self, number: u32, file: &dyn DiskFile, bad: Bad) -> io::Result<()> {
         let Range { start, end } = bad.range;
         let what = format!("segment {number}, {} bytes at {start}: {}", end - start, bad.what);
-        if start >= durable && !bad.is_unreadable {
-            // Behind what was synced when the last batch began: nobody was told that any of it is safe.
-            tracing::info!(what, "the end of an interrupted write was left out");
-            return Ok(());
-        }
         // Set aside before the report and before anything forgets it. If that fails, so does the start: better no gateway
         // for a while than a message that is lost without a trace.
         let kept = self.damage.set_aside(file, number, start..end)?;
@@ -328,20 +342,33 @@ impl<'a> Start<'a> {
         self.report.messages = self.table.len() as u64;
         self.report.highest = SessionId::from_u64(self.highest).filter(|_| self.highest > 0);
         let newest = self.table.segments.last_key_value();
-        let mark = newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end });
+        let previous = newest.map(|(number, segment)| Previous {
+            torn_from: self.torn.start,
+            torn_to: self.torn.end.min(segment.end),
+            ..Previous::new(*number, segment.end)
+        });
+        // In front of the holes, so that a start before the next segment is begun finds them again.
+        let torn_from = if self.torn.is_empty() { u64::MAX } else { self.torn.start };
+        let mark =
+            newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end.min(torn_from) });
         let changes = if self.is_rebuilt {
             self.table.iter().map(|(id, place)| (*id, Some(*place))).collect()
         } else {
             self.touched.iter().map(|id| (*id, self.table.get(*id))).collect()
         };
-        Ok(Recovered {
-            previous: mark.map(|mark| (mark.segment, mark.offset)),
-            mark,
-            changes,
-            last: self.last,
-            highest: self.highest,
-            table: self.table,
-            report: self.report,
-        })
+        Ok(Recovered { previous, mark, changes, last: self.last, highest: self.highest, table: self.table, report: self.report })
     }
+}
+
+/// Writes what stands there in the same place.
+fn write_again(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let mut at = range.start;
+    while at < range.end {
+        let mut piece = vec![0; PIECE.min(range.end - at) as usize];
+        read_exact_at(file, &mut piece, at)?;
+        file.write_at(&piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }

@@ -194,7 +194,8 @@ mod tests {
             let content = Bytes::from(vec![b'a' + number as u8; 3000]);
             let crc = crc32fast::hash(&content);
             let draft = Draft::whole(Kind::Accepted, &entry(number, 1), Content::Inline { bytes: content, crc });
-            draft.write_to(&mut bytes, &Position { segment: 1, stamp: 9, offset: bytes.len() as u64, durable: 0 });
+            let offset = bytes.len() as u64;
+            draft.write_to(&mut bytes, &Position { segment: 1, stamp: 9, offset, durable: 0 });
             starts.push(bytes.len() as u64);
         }
         file.write_at(&bytes, 0).unwrap();

@@ -8,6 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::mail::QueueId;
 
@@ -75,10 +76,9 @@ impl Index for SledIndex {
     }
 
     fn clear(&mut self) -> Result<(), String> {
-        self.database = None;
-        let (database, _) = open_or_wipe_anyway(&self.directory)?;
-        self.database = Some(database);
-        Ok(())
+        // Key by key: the file stays open, so nobody comes in between. Its space is used again.
+        self.call(|database| database.clear())?;
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -96,22 +96,29 @@ impl Index for SledIndex {
     }
 }
 
-/// Opens a database. One that does not open is wiped; then the second value says why.
+/// Opens a database. One that is of no use is wiped; then the second value says why. One that somebody else has open is
+/// left alone.
 pub fn open_or_wipe(directory: &Path) -> Result<(sled::Db, Option<String>), String> {
     match open(directory) {
         Ok(database) => Ok((database, None)),
-        Err(why) => open_or_wipe_anyway(directory).map(|(database, _)| (database, Some(why))),
+        Err(why) if why.contains(LOCKED) => Err(why),
+        Err(why) => wipe_and_open(directory).map(|database| (database, Some(why))),
     }
 }
 
-fn open_or_wipe_anyway(directory: &Path) -> Result<(sled::Db, Option<String>), String> {
+/// How sled's error begins when the database is locked; it has no kind of its own.
+const LOCKED: &str = "could not acquire lock";
+/// sled's threads may hold the lock for a moment after the last handle has gone.
+const LOCK_TRIES: u32 = 50;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
+
+fn wipe_and_open(directory: &Path) -> Result<sled::Db, String> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("cannot remove {}: {error}", directory.display()));
+            Err(format!("cannot remove {}: {error}", directory.display()))
         }
-        _ => {}
+        _ => open(directory),
     }
-    Ok((open(directory)?, None))
 }
 
 fn open(directory: &Path) -> Result<sled::Db, String> {
@@ -123,7 +130,16 @@ fn open(directory: &Path) -> Result<sled::Db, String> {
         }
     }
     // Flushed by one thread of ours, so not by sled's own.
-    caught(|| sled::Config::new().path(directory).cache_capacity(CACHE).flush_every_ms(None).open())
+    let once = || caught(|| sled::Config::new().path(directory).cache_capacity(CACHE).flush_every_ms(None).open());
+    let mut result = once();
+    for _ in 0..LOCK_TRIES {
+        match &result {
+            Err(why) if why.contains(LOCKED) => std::thread::sleep(LOCK_WAIT),
+            _ => break,
+        }
+        result = once();
+    }
+    result
 }
 
 /// The result of a call to sled, a panic turned into an error.

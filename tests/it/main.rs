@@ -1,4 +1,5 @@
 //! All integration tests, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod admin;
 mod bad_input;
@@ -9,4 +10,5 @@ mod end_to_end;
 mod gateway;
 mod greylist;
 mod layout;
+mod rules;
 mod scan;
