@@ -15,7 +15,7 @@ use crate::mail::{
 };
 use crate::outside::ScannerHealth;
 use crate::queue::{Counts, DomainCounts, Steered};
-use crate::store::Entry;
+use crate::store::{Account, Entry};
 
 /// Recipients named in one line of a list.
 const RECIPIENTS_NAMED: usize = 20;
@@ -34,6 +34,8 @@ pub struct Status {
     pub scanner: Scanner,
     pub spool: Spool,
     pub queue: Counts,
+    /// All domains together.
+    pub ledger: Account,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

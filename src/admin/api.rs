@@ -21,6 +21,7 @@ use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
 use crate::checks::GreylistRecord;
 use crate::mail::{Address, Domain, QueueId};
+use crate::store::Verification;
 use crate::telemetry::Line;
 
 /// The header in which the command line says who is asking.
@@ -45,6 +46,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/queue/release", post(queue_release))
         .route("/v1/queue/extend", post(queue_extend))
         .route("/v1/queue/drop", post(queue_drop))
+        .route("/v1/queue/verify", post(queue_verify))
         .route("/v1/quarantine", get(quarantine_list))
         .route("/v1/quarantine/release", post(quarantine_release))
         .route("/v1/quarantine/delete", post(quarantine_delete))
@@ -171,6 +173,10 @@ async fn queue_drop(State(operations): Shared, Operator(by): Operator, Given(whi
     to_its_end(async move { operations.queue_drop(&which, &by).await }).await
 }
 
+async fn queue_verify(State(operations): Shared) -> Answer<Verification> {
+    Ok(Json(operations.queue_verify().await?))
+}
+
 async fn quarantine_list(State(operations): Shared, Asked(query): Asked<ListQuery>) -> Answer<MessageList> {
     let (after, limit) = (query.after, query.limit.unwrap_or(LIMIT_DEFAULT));
     Ok(Json(operations.quarantine_list(&query.selection(), after, limit).await?))
@@ -219,7 +225,7 @@ async fn trace(State(operations): Shared, Asked(query): Asked<TraceQuery>) -> An
 
 async fn metrics(State(operations): Shared) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], operations.metrics.render())
+    ([(header::CONTENT_TYPE, kind)], operations.metrics_text())
 }
 
 async fn healthz(State(operations): Shared) -> impl IntoResponse {

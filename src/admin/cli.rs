@@ -12,6 +12,7 @@ pub mod rules;
 mod select;
 mod status;
 mod trace;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -187,20 +188,23 @@ impl Context {
         self.clock.now()
     }
 
-    /// The gateway that runs with this configuration. Mistakes made in the file since then must not lock its operators out,
-    /// so only `data_dir` has to be readable.
+    /// The gateway that runs with this configuration.
     pub fn client(&self) -> Result<Client, Failure> {
-        let data_dir = match Config::load(&self.config) {
-            Ok(config) => config.data_dir,
+        Ok(Client::new(socket_path(&self.data_dir()?)))
+    }
+
+    /// Mistakes made in the file since the gateway started must not lock its operators out, so only this has to be readable.
+    pub fn data_dir(&self) -> Result<PathBuf, Failure> {
+        match Config::load(&self.config) {
+            Ok(config) => Ok(config.data_dir),
             Err(errors) => match data_dir_alone(&self.config) {
                 Some(data_dir) => {
                     self.note("the configuration has mistakes; `feedgate check` shows them");
-                    data_dir
+                    Ok(data_dir)
                 }
-                None => return Err(errors.into()),
+                None => Err(errors.into()),
             },
-        };
-        Ok(Client::new(socket_path(&data_dir)))
+        }
     }
 
     /// Prints an answer: as JSON when asked for, else `text` of it.
@@ -252,6 +256,7 @@ mod tests {
             "queue extend customer.example 5d",
             "queue extend --all 5d",
             "queue drop joe@customer.example --yes",
+            "queue verify --json",
             "quarantine list",
             "quarantine show 01hk3c9v7x00.1",
             "quarantine release customer.example",

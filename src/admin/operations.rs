@@ -22,7 +22,7 @@ use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
 use crate::queue::{Queue, Selector};
-use crate::store::{Entry, History, Store, StoreError};
+use crate::store::{Account, Entry, History, Store, StoreError, Verification};
 use crate::telemetry::{Line, Metrics};
 
 /// Reads the configuration again and puts it in force: what is new, or all mistakes, in words.
@@ -158,7 +158,23 @@ impl Operations {
                 accepting: !self.store.is_full(),
             },
             queue: self.queue.counts().await?,
+            ledger: self.store.ledger().iter().map(|line| line.account).sum::<Account>(),
         })
+    }
+
+    /// Reads the whole spool while mail flows.
+    pub async fn queue_verify(&self) -> Answer<Verification> {
+        Ok(self.store.verify().await?)
+    }
+
+    /// `/metrics`; the ledger's numbers are taken when they are asked for.
+    pub fn metrics_text(&self) -> String {
+        for line in self.store.ledger() {
+            for (state, recipients) in line.account.named() {
+                self.metrics.ledger(&line.domain, state, recipients);
+            }
+        }
+        self.metrics.render()
     }
 
     /// Cheap: asked every few seconds by load balancers.

@@ -1,5 +1,5 @@
 //! What has to be done from time to time: prove the scanner every minute; throw away, every hour, what has expired in
-//! greylist, quarantine and history.
+//! greylist, quarantine and history, and count the queue against the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::flow::Flow;
 use crate::outside::{Scanner, ScannerHealth};
 use crate::scan::Pool;
 use crate::store::History;
+use crate::telemetry::Metrics;
 
 /// While no scanner is up, mail waits for one: it is asked at each look.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +38,14 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
     }
 }
 
+/// Every recipient accepted must be somewhere; where one is not, an operator has to know.
+pub fn ledger(metrics: &Metrics, differences: &[String]) {
+    metrics.ledger_differences.set(differences.len() as i64);
+    for different in differences {
+        tracing::error!(different, "the ledger does not balance (feedgate queue verify tells more)");
+    }
+}
+
 async fn sweep(flow: &Flow, history: &History) {
     let now = flow.now();
     let greylist = flow.greylist.sweep(now).await;
@@ -45,5 +54,9 @@ async fn sweep(flow: &Flow, history: &History) {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
         0
     });
+    match flow.store.check_ledger().await {
+        Ok(differences) => ledger(flow.maillog.metrics(), &differences),
+        Err(error) => tracing::error!(%error, "the ledger could not be checked; trying again in an hour"),
+    }
     tracing::info!(greylist, history = lines, quarantine, "expired entries removed");
 }

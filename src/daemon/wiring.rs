@@ -96,6 +96,7 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     let queue = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&current), maillog.clone(), Arc::clone(&ids))
         .await
         .context("the queue could not be loaded")?;
+    janitor::ledger(&metrics, &store.ledger_differences());
     let flow = Arc::new(Flow {
         config: current,
         reverse_names: ReverseNames::new(Arc::clone(&resolver), Arc::clone(&clock)),
@@ -217,6 +218,10 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Recovery)> {
     }
     for damaged in &recovery.damaged {
         tracing::error!(%damaged, "a damaged record was set aside (see docs/STORAGE.md)");
+    }
+    if recovery.missing != 0 {
+        let missing = recovery.missing;
+        tracing::error!(missing, "messages that were accepted and did not leave are not in the journal (see feedgate queue verify)");
     }
     tracing::info!(messages = recovery.messages, "the spool is open");
     Ok((store, recovery))

@@ -82,6 +82,7 @@ impl Queue {
             let page = shared.store.entries(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.envelope.id);
+            shared.store.count_in(&page);
             let mut state = shared.state();
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
         }

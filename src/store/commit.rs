@@ -4,7 +4,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -25,6 +27,8 @@ pub struct Request {
     pub draft: Draft,
     /// The state that the record brings about.
     pub entry: Arc<Entry>,
+    /// The state that it takes the place of; `None`: the message is new.
+    pub before: Option<Arc<Entry>>,
     /// Of the message, when the record was made: no more written when a record before it has failed.
     pub generation: u64,
     /// The content's file, removed when this fails.
@@ -38,9 +42,20 @@ pub struct Request {
 const BATCH_BYTES: u64 = 8 << 20;
 const BATCH_RECORDS: usize = 1024;
 
+/// Without a record for so long, it is looked whether the segment is to be closed.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// The commit thread: ends when nobody can send any more and all is written.
 pub fn run(spool: &Spool, mut journal: Journal, requests: &Receiver<Request>) {
-    while let Ok(first) = requests.recv() {
+    loop {
+        if spool.new_segment_wanted.swap(false, Ordering::Relaxed) {
+            journal.close_segment();
+        }
+        let first = match requests.recv_timeout(IDLE) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let mut bytes = first.draft.length();
         let mut batch = vec![first];
         while bytes < BATCH_BYTES && batch.len() < BATCH_RECORDS {
@@ -122,6 +137,7 @@ fn succeed(spool: &Spool, batch: Vec<Request>, written: &journal::Written) {
                 spool.chores.remove_later(spool.paths.body(id));
             }
             table.apply((id, place));
+            table.ledger.record(request.draft.kind, request.before.as_deref(), &request.entry);
             changes.push((id, place));
         }
     }
@@ -163,6 +179,7 @@ pub fn after_record(before: Option<Place>, kind: Kind, content: ContentPlace, sp
     match kind {
         Kind::Accepted | Kind::Carried => Some(Place::whole(spot, content == ContentPlace::File)),
         Kind::Done => None,
+        Kind::Ledger => before,
         // `None` when the message is not there: its content is damaged, and it stays away.
         Kind::Judged | Kind::Progress | Kind::Steered => before.map(|place| Place { state: spot, ..place }),
     }

@@ -114,7 +114,12 @@ impl Index for NoIndex {
 struct Work {
     changes: Vec<Change>,
     mark: Option<Mark>,
+    /// Somebody compares: what the index holds after the changes.
+    contents: Option<SyncSender<Contents>>,
 }
+
+/// What an index holds, or why it cannot be read.
+pub type Contents = Result<Vec<(QueueId, Place)>, String>;
 
 /// Feeds the index from a thread of its own, the only one that calls it.
 pub struct Feeder {
@@ -137,8 +142,17 @@ impl Feeder {
     pub fn apply(&self, changes: Vec<Change>, mark: Option<Mark>) {
         if let Some(work) = &self.work {
             // The thread only ends with us; if it died, the journal still has everything.
-            let _ = work.send(Work { changes, mark });
+            let _ = work.send(Work { changes, mark, contents: None });
         }
+    }
+
+    /// What the index holds, for a comparison. Nothing comes when the index was given up.
+    pub fn contents(&self) -> Receiver<Contents> {
+        let (answer, contents) = sync_channel(1);
+        if let Some(work) = &self.work {
+            let _ = work.send(Work { changes: Vec::new(), mark: None, contents: Some(answer) });
+        }
+        contents
     }
 
     /// Waits until all is applied and durable. Whether it is.
@@ -154,7 +168,14 @@ fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>) -> bool {
     let mut flushed_at = Instant::now();
     let outcome = loop {
         let result = match waiting.recv_timeout(FLUSH_EVERY) {
-            Ok(Work { changes, mark }) => {
+            Ok(Work { contents: Some(answer), .. }) => {
+                let mut all = Vec::new();
+                let read = index.load(&mut |id, place| all.push((id, place)));
+                // Whoever compares may have gone.
+                let _ = answer.send(read.map(|_| all));
+                Ok(())
+            }
+            Ok(Work { changes, mark, contents: None }) => {
                 is_dirty = true;
                 index.apply(&changes, mark)
             }

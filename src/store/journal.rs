@@ -131,10 +131,24 @@ impl Journal {
         Ok(result)
     }
 
+    /// Closes the segment in use and begins the next one, so that housekeeping can give the old one up. When the new one
+    /// cannot be begun, the next batch tries again: the old one is not used any more, since a header that names its end may
+    /// be on disk.
+    pub fn close_segment(&mut self) {
+        let Some(head) = self.head.take() else { return };
+        if let Some(segment) = lock(&self.table).segments.get_mut(&head.number) {
+            segment.sealed = true;
+        }
+        match self.begin_segment() {
+            Ok(head) => self.head = Some(head),
+            Err(error) => tracing::warn!(%error, "a new segment cannot be begun now; the next record tries again"),
+        }
+    }
+
     /// Creates the next segment and makes header and name durable before anything is appended.
     ///
     /// Power may fail in between: then there is a file without a header or none at all; it holds no record, and recovery
-    /// removes it. The end of the previous segment in the header voids what a failed batch may have left there, and that
+    /// removes it. (Or there are the totals of the ledger, which are right.) The end of the previous segment in the header voids what a failed batch may have left there, and that
     /// is right from the moment on at which the header is durable: later batches, which may contradict the failed one,
     /// come after it.
     fn begin_segment(&mut self) -> io::Result<Head> {
@@ -143,20 +157,32 @@ impl Journal {
         let path = segment_path(&self.spool, number);
         let stamp = RandomState::new().hash_one(number);
         let header = SegmentHeader { number, stamp, previous: self.previous, highest: self.highest };
+        let ledger = Draft::ledger(&lock(&self.table).ledger.totals);
         let begin = || -> io::Result<Arc<dyn DiskFile>> {
             let file = self.disk.create(&path)?;
             file.write_at(&header.encode(), 0)?;
             file.sync()?;
             self.disk.sync_dir(&self.spool)?;
+            // The ledger's totals: all records before this segment are durable and counted in them, none of this segment is.
+            // A crash before they are durable: the next start counts from the segment before, which stays until then.
+            let at = SEGMENT_HEADER as u64;
+            let mut totals = Vec::new();
+            ledger.write_to(&mut totals, &Position { segment: number, stamp, offset: at, durable: at });
+            file.write_at(&totals, at)?;
+            file.sync()?;
             Ok(file)
         };
         let file = begin().inspect_err(|_| {
             // Best effort: an empty segment that stays does no harm, and its number is not used again.
             let _ = self.disk.remove(&path);
         })?;
-        let end = SEGMENT_HEADER as u64;
+        let end = SEGMENT_HEADER as u64 + ledger.length();
         let segment = Segment { file: Arc::clone(&file), stamp, end, live: 0, sealed: false };
-        lock(&self.table).segments.insert(number, segment);
+        {
+            let mut table = lock(&self.table);
+            table.segments.insert(number, segment);
+            table.ledger_in = Some(number);
+        }
         self.previous = Some(Previous::new(number, end));
         Ok(Head { number, stamp, file, end })
     }
@@ -200,7 +226,12 @@ mod tests {
         let file = disk.open(&path).unwrap();
         let mut ids = Vec::new();
         let range = SEGMENT_HEADER as u64..u64::MAX;
-        scan(&*file, number, Some(header.stamp), range, &mut |header, _| ids.push(header.id)).unwrap();
+        scan(&*file, number, Some(header.stamp), range, &mut |header, _| {
+            if header.kind != Kind::Ledger {
+                ids.push(header.id);
+            }
+        })
+        .unwrap();
         (header, ids)
     }
 

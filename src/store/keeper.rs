@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,10 @@ pub fn housekeep(spool: &Spool, with_segments: bool) -> Result<(), super::StoreE
     remove_files(spool);
     spool.look_at_free_bytes();
     fill_reserve(spool);
+    if spool.is_full() && segments::newest_is_sparse(spool) {
+        // No new mail comes that would fill it up: its room would never be free again.
+        spool.new_segment_wanted.store(true, Ordering::Relaxed);
+    }
     let mut rounds = if with_segments { SEGMENTS_A_ROUND } else { 0 };
     while rounds > 0 && segments::reclaim(spool)? {
         rounds -= 1;

@@ -13,6 +13,8 @@
 //! | `index`, `sled_index` | the table's copy for the next start |
 //! | `open`, `recover`, `damage` | a start, from whatever a crash left |
 //! | `keeper`, `segments` | housekeeping, giving up old segments |
+//! | `ledger`, `totals`, `stock` | what became of every recipient; counting what is there |
+//! | `verify` | reading everything, changing nothing |
 //! | `memory`, `history` | what may be forgotten |
 //! | `disk` | the real disk |
 //!
@@ -27,6 +29,7 @@ mod history;
 mod index;
 mod journal;
 mod keeper;
+mod ledger;
 mod memory;
 mod open;
 mod recent;
@@ -36,7 +39,10 @@ mod scan;
 mod segments;
 mod sled_index;
 mod spool;
+mod stock;
 mod table;
+mod totals;
+mod verify;
 
 #[cfg(test)]
 mod crash_tests;
@@ -55,7 +61,9 @@ pub use bodies::{BodyWriter, ReceivedBody};
 pub use disk::RealDisk;
 pub use history::History;
 pub use index::MemoryIndex;
+pub use ledger::{Account, DomainAccount, DomainStock, NOTICES, Stock};
 pub use memory::{Memory, Pair};
+pub use verify::{Verification, verify_stopped};
 
 use open::Shared;
 use record::{Content, Draft, Kind};
@@ -69,6 +77,9 @@ pub struct Recovery {
     pub highest: Option<SessionId>,
     /// Why the index was built anew from the journal; `None` when it was used as it stood.
     pub rebuilt: Option<String>,
+    /// Messages that the ledger has accepted and the journal does not have, beside those reported as damaged; negative: it
+    /// has more.
+    pub missing: i64,
     /// Damaged records that were set aside: where each stands and what is wrong.
     pub damaged: Vec<String>,
 }
@@ -234,6 +245,40 @@ impl Store {
         let (bytes, live_bytes) = table.bytes();
         let messages = table.len() as u64;
         SpoolStats { segments: table.segments.len(), bytes, live_bytes, messages, free_bytes: spool.free_bytes() }
+    }
+
+    /// Counts messages in that the spool held when it was opened: each once, before anything is changed.
+    pub fn count_in(&self, entries: &[Arc<Entry>]) {
+        let mut table = lock(&self.shared.spool.table);
+        entries.iter().for_each(|entry| table.ledger.count_in(entry));
+    }
+
+    /// What is in the spool, from the numbers that are kept up; nothing is read.
+    pub fn stock(&self) -> Stock {
+        lock(&self.shared.spool.table).ledger.stock()
+    }
+
+    /// What became of every recipient ever accepted, by domain. Nothing is read.
+    pub fn ledger(&self) -> Vec<DomainAccount> {
+        lock(&self.shared.spool.table).ledger.accounts()
+    }
+
+    /// The accounts that do not balance, in words. Nothing is read.
+    pub fn ledger_differences(&self) -> Vec<String> {
+        self.ledger().iter().filter_map(ledger::imbalance).collect()
+    }
+
+    /// Counts the messages in the spool from their records, a piece at a time while mail flows, and compares: with what was
+    /// kept up, and with what was accepted. What is different, in words; nothing is different when all is well.
+    pub async fn check_ledger(&self) -> Result<Vec<String>, StoreError> {
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || stock::check(&spool)).await
+    }
+
+    /// Reads the whole spool and checks it while mail flows.
+    pub async fn verify(&self) -> Result<Verification, StoreError> {
+        let spool = Arc::clone(&self.shared.spool);
+        blocking(move || verify::running(&spool)).await
     }
 
     /// A named part of the memory that may be forgotten (greylist, history). Opening a spool whose memory is damaged starts

@@ -15,7 +15,7 @@ use super::memory::MemoryBase;
 use super::recover::{IndexState, Recovered, recover};
 use super::sled_index::SledIndex;
 use super::spool::{Paths, Spool, io_error};
-use super::{Recovery, StoreError, StoreSettings, commit, keeper, lock};
+use super::{Recovery, StoreError, StoreSettings, commit, keeper, lock, stock};
 
 /// Changes handed to the index at a time when it is filled.
 const FILL_PIECE: usize = 4096;
@@ -64,7 +64,7 @@ pub fn real(directory: &Path, disk: Arc<dyn Disk>, settings: StoreSettings) -> R
             (Box::new(NoIndex), Some(why))
         }
     };
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|boot| boot.trim().to_owned());
+    let boot = boot();
     let memory = MemoryBase::open(&directory.join("memory"));
     assemble(Parts { paths, disk, settings, index, doubt, boot, memory, lock, has_keeper: true })
 }
@@ -97,7 +97,8 @@ fn assemble(parts: Parts) -> Result<(Shared, Recovery), StoreError> {
     create_directories(&*disk, &paths).map_err(|error| io_error("creating the spool", error))?;
 
     let state = begin_index(&*disk, &paths, &mut *index, doubt, boot.as_deref())?;
-    let Recovered { table, report, last, previous, highest, changes, mark } = recover(&*disk, &paths, &mut *index, state)?;
+    let Recovered { table, report, last, previous, highest, changes, mark, lacks_ledger } =
+        recover(&*disk, &paths, &mut *index, state)?;
     let index = Feeder::start(index).map_err(|error| io_error("starting the index's thread", error))?;
     // The mark comes with the last piece: an index that is filled in part holds none and is not believed.
     let mut pieces = changes.chunks(FILL_PIECE).peekable();
@@ -114,6 +115,10 @@ fn assemble(parts: Parts) -> Result<(Shared, Recovery), StoreError> {
     let journal = Journal::new(Arc::clone(&disk), paths.spool.clone(), size, journal_table, last, previous, highest);
     let spool = Arc::new(Spool::new(disk, paths, settings, table, commits, index));
     spool.look_at_free_bytes();
+    if lacks_ledger {
+        tracing::warn!(messages = report.messages, "the spool has no ledger; it begins with what is there");
+        stock::adopt(&spool)?;
+    }
 
     let starting = |error| io_error("starting the spool's threads", error);
     let its_spool = Arc::clone(&spool);
@@ -164,7 +169,7 @@ fn create_directories(disk: &dyn Disk, paths: &Paths) -> io::Result<()> {
 }
 
 /// One process at a time. The kernel gives the lock up when the process ends, however it ends.
-fn locked(spool: &Path) -> Result<File, StoreError> {
+pub fn locked(spool: &Path) -> Result<File, StoreError> {
     let path = spool.join("lock");
     let file = std::fs::create_dir_all(spool).and_then(|()| File::options().create(true).append(true).open(&path));
     let file = file.map_err(|error| io_error(format!("opening {}", path.display()), error))?;
@@ -204,6 +209,18 @@ fn begin_index(
     let text = if is_wiped.is_ok() { in_use.as_str() } else { "unusable" };
     write_state(disk, paths, text).map_err(|error| io_error("writing the index's state", error))?;
     Ok(state)
+}
+
+/// Whether the next start would believe the index, as [`begin_index`] decides it.
+pub fn is_index_usable(disk: &dyn Disk, paths: &Paths) -> io::Result<bool> {
+    let state = read_state(disk, paths)?;
+    let in_use = boot().map(|boot| format!("open {boot}"));
+    Ok(state.is_some_and(|state| state == CLEAN || Some(state) == in_use))
+}
+
+/// This run of the machine.
+fn boot() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|boot| boot.trim().to_owned())
 }
 
 fn read_state(disk: &dyn Disk, paths: &Paths) -> io::Result<Option<String>> {

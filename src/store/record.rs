@@ -18,9 +18,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::mail::{Envelope, Progress, QueueId};
+use crate::mail::{Envelope, Progress, QueueId, SessionId};
 
 use super::Entry;
+use super::ledger::{self, Totals};
 
 /// Bytes before the first record of a segment.
 pub const SEGMENT_HEADER: usize = 64;
@@ -46,6 +47,8 @@ pub enum Kind {
     Done = 5,
     /// A message that lives on, copied from an old segment with its newest state.
     Carried = 6,
+    /// No message: the ledger's totals of everything before the segment that it stands at the head of.
+    Ledger = 7,
 }
 
 impl Kind {
@@ -68,7 +71,7 @@ impl Kind {
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Accepted, Kind::Judged, Kind::Progress, Kind::Steered, Kind::Done, Kind::Carried]
+        [Kind::Accepted, Kind::Judged, Kind::Progress, Kind::Steered, Kind::Done, Kind::Carried, Kind::Ledger]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -128,6 +131,25 @@ impl Draft {
         debug_assert!(!kind.is_whole());
         let meta = to_json(&writable(progress));
         Draft { kind, id, meta_crc: crc32fast::hash(&meta), meta, content: Content::Absent }
+    }
+
+    /// A record with progress alone, and for a `Done` the accounts that its recipients are counted in: the ledger needs no
+    /// other record for it, also when the one with the envelope is gone.
+    /// `is_early`: its `Accepted` is not durable yet, so that both may come to stand in one batch.
+    pub fn change(kind: Kind, entry: &Entry, is_early: bool) -> Draft {
+        let id = entry.envelope.id;
+        if kind != Kind::Done {
+            return Draft::state(kind, id, &entry.progress);
+        }
+        let meta = to_json(&DoneMeta { progress: &writable(&entry.progress), rows: ledger::rows_of_done(entry), early: is_early });
+        Draft { kind, id, meta_crc: crc32fast::hash(&meta), meta, content: Content::Absent }
+    }
+
+    /// The ledger's totals.
+    pub fn ledger(totals: &Totals) -> Draft {
+        let meta = to_json(totals);
+        let id = SessionId::from_u64(0).expect("zero is an id").message(0);
+        Draft { kind: Kind::Ledger, id, meta_crc: crc32fast::hash(&meta), meta, content: Content::Absent }
     }
 
     /// In the journal, in bytes.
@@ -322,6 +344,22 @@ pub fn read_state(meta: &[u8]) -> Result<Progress, String> {
     serde_json::from_slice(meta).map_err(|error| format!("not a state: {error}"))
 }
 
+/// What the ledger needs of a `Done`: the accounts of its recipients, and the last state.
+pub fn read_done(meta: &[u8]) -> Result<(Vec<String>, Progress), String> {
+    let rows: DoneRows = serde_json::from_slice(meta).map_err(|error| format!("not an end: {error}"))?;
+    Ok((rows.rows, read_state(meta)?))
+}
+
+/// Whether a `Done` was written when its `Accepted` was not durable yet.
+pub fn is_early(meta: &[u8]) -> bool {
+    serde_json::from_slice::<DoneRows>(meta).is_ok_and(|done| done.early)
+}
+
+/// The ledger's totals out of the meta of their record.
+pub fn read_ledger(meta: &[u8]) -> Result<Totals, String> {
+    serde_json::from_slice(meta).map_err(|error| format!("not a ledger: {error}"))
+}
+
 /// Every recipient has its state: everybody indexes one with the other.
 pub fn check_recipients(envelope: &Envelope, progress: &Progress) -> Result<(), String> {
     let (recipients, states) = (envelope.recipients.len(), progress.recipients.len());
@@ -332,6 +370,23 @@ pub fn check_recipients(envelope: &Envelope, progress: &Progress) -> Result<(), 
 struct WholeMeta<'a> {
     envelope: &'a Envelope,
     progress: &'a Progress,
+}
+
+#[derive(Serialize)]
+struct DoneMeta<'a> {
+    #[serde(flatten)]
+    progress: &'a Progress,
+    rows: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    early: bool,
+}
+
+#[derive(Deserialize)]
+struct DoneRows {
+    #[serde(default)]
+    rows: Vec<String>,
+    #[serde(default)]
+    early: bool,
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,9 @@
 //!    journal is replayed.
 //! 3. A stretch without a good record is *damage* when the segment was durable beyond its beginning, and set aside and
 //!    reported; otherwise it is the *end of an interrupted write*, of which nobody was told anything.
-//! 4. Body files are compared with the messages: one that is missing is damage, one too many goes.
+//! 4. The ledger is counted from the newest segment that holds its totals. An index that does not have as many messages as
+//!    the ledger is wiped too, and the whole journal is replayed.
+//! 5. Body files are compared with the messages: one that is missing is damage, one too many goes.
 //!
 //! Nothing is appended to an old segment: the first batch begins a new one.
 
@@ -23,10 +25,11 @@ use super::commit::after_record;
 use super::damage::Damage;
 use super::index::{Index, Mark};
 use super::journal::{segment_number, segment_path};
-use super::record::{Kind, Previous, SEGMENT_HEADER, SegmentHeader};
+use super::record::{Kind, Previous, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 use super::scan::{self, Bad};
 use super::spool::{Paths, io_error};
-use super::table::{Change, Place, Segment, Table};
+use super::table::{Change, Place, Segment, Spot, Table};
+use super::totals;
 use super::{Recovery, StoreError};
 
 /// What a start found.
@@ -41,6 +44,8 @@ pub struct Recovered {
     /// What the index has to be told, and the mark that is right afterwards.
     pub changes: Vec<Change>,
     pub mark: Option<Mark>,
+    /// There are messages, but nowhere a ledger: it begins with them.
+    pub lacks_ledger: bool,
 }
 
 /// Whether and why not the index may be believed.
@@ -59,8 +64,17 @@ pub fn recover(disk: &dyn Disk, paths: &Paths, index: &mut dyn Index, index_stat
         IndexState::Doubtful(why) => Err(why),
         IndexState::New => Err("there is no index yet".to_owned()),
     };
+    // An index can be whole as a file and still lack messages: the ledger knows how many there must be.
+    let used = match used {
+        Ok(()) => start.count().map(|()| start.is_balanced())?,
+        Err(why) => Err(why),
+    };
     if let Err(why) = used {
         start.rebuild(index, why)?;
+        start.count()?;
+        // The journal is all there is. What it does not have is said now, and is no reason to doubt the next index.
+        start.report.missing = start.missing();
+        start.table.ledger.totals.lost += start.report.missing;
     }
     start.check_bodies()?;
     start.finish()
@@ -84,6 +98,10 @@ struct Start<'a> {
     /// Messages of which a state was found but no content (yet).
     orphans: BTreeSet<QueueId>,
     is_rebuilt: bool,
+    /// Ends in an interrupted write whose message did not survive it: nobody was told of either, the ledger counts neither.
+    void: HashSet<QueueId>,
+    /// Of the index that is used: up to here all is durable.
+    mark: Option<Mark>,
     /// Lines of the report that stand whatever becomes of the index.
     found_at_list: usize,
 }
@@ -104,6 +122,8 @@ impl<'a> Start<'a> {
             touched: BTreeSet::new(),
             orphans: BTreeSet::new(),
             is_rebuilt: false,
+            void: HashSet::new(),
+            mark: None,
             found_at_list: 0,
         };
         let names = disk.list(&paths.spool).map_err(|error| io_error("listing the spool", error))?;
@@ -180,6 +200,7 @@ impl<'a> Start<'a> {
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
         self.highest = self.highest.max(mark.highest);
+        self.mark = Some(mark);
         for (number, segment) in self.table.segments.range_mut(..mark.segment) {
             segment.end = self.known.get(number).map_or(segment.end, |known| known.end.min(segment.end));
         }
@@ -216,6 +237,8 @@ impl<'a> Start<'a> {
         self.table.clear();
         self.touched.clear();
         self.orphans.clear();
+        self.void.clear();
+        self.mark = None;
         self.replay(None)
     }
 
@@ -241,6 +264,37 @@ impl<'a> Start<'a> {
         Ok(())
     }
 
+    /// The ledger's totals: those of the newest head that holds them, and every record after it.
+    fn count(&mut self) -> Result<(), StoreError> {
+        let head = totals::newest_head(&self.table.segments);
+        self.table.ledger_in = head.as_ref().map(|(number, _)| *number);
+        let (from, mut totals) = head.unwrap_or_default();
+        if from > 0 {
+            for (number, segment) in self.table.segments.range(from..) {
+                // From the first hole of an interrupted write on nobody was told anything.
+                let whole = |known: &Previous| if known.torn_from < known.torn_to { known.torn_from } else { known.end };
+                let known = self.known.get(number).map_or(0, whole);
+                let marked = self.mark.filter(|mark| mark.segment == *number).map_or(0, |mark| mark.offset);
+                let is_void = |id| self.void.contains(&id);
+                let counted = totals::count(segment, *number, known.max(marked), &mut totals, &|id| !is_void(id));
+                counted.map_err(|error| io_error(format!("reading segment {number}"), error))?;
+            }
+        }
+        self.table.ledger.totals = totals;
+        Ok(())
+    }
+
+    /// Messages that the ledger has and the table has not.
+    fn missing(&self) -> i64 {
+        let expected = self.table.ledger_in.map(|_| self.table.ledger.totals.expected());
+        expected.map_or(0, |expected| expected - self.table.len() as i64)
+    }
+
+    fn is_balanced(&self) -> Result<(), String> {
+        let (has, expected) = (self.table.len(), self.table.ledger.totals.expected());
+        if self.missing() == 0 { Ok(()) } else { Err(format!("the index has {has} messages, the ledger {expected}")) }
+    }
+
     /// Where what counts in the segment ends.
     fn replay_segment(&mut self, number: u32, segment: &Segment, start: u64) -> io::Result<u64> {
         let known = self.known.get(&number).copied();
@@ -251,17 +305,30 @@ impl<'a> Start<'a> {
         let mut found = Vec::new();
         // Collected first: what a record means depends on how far the segment is durable, and that its last record says.
         let scan = scan::scan(&*file, number, Some(segment.stamp), range, &mut |header, spot| {
-            found.push((header.id, header.kind, header.place, spot));
+            found.push((*header, spot));
         })?;
         let durable = known_end.unwrap_or(0).max(scan.durable).max(start);
-        for (id, kind, content, spot) in found {
+        let is_interrupted = |spot: Spot| {
+            let at = u64::from(spot.offset);
+            at >= durable || !torn.is_empty() && at >= torn.start
+        };
+        for (header, spot) in found {
+            let RecordHeader { id, kind, place: content, .. } = header;
+            if kind == Kind::Ledger {
+                continue;
+            }
             self.highest = self.highest.max(id.session.to_u64());
             let before = self.table.get(id);
             let place = after_record(before, kind, content, spot);
             match (place, kind) {
-                (None, Kind::Done) => drop(self.orphans.remove(&id)),
+                (None, Kind::Done) => {
+                    self.orphans.remove(&id);
+                    if before.is_none() && is_interrupted(spot) && totals::is_void(&*file, &header, spot) {
+                        self.void.insert(id);
+                    }
+                }
                 // Both in one interrupted batch, of which only the second part survived: nobody was told anything.
-                (None, _) if u64::from(spot.offset) >= durable => {}
+                (None, _) if is_interrupted(spot) => {}
                 (None, _) => drop(self.orphans.insert(id)),
                 (Some(_), _) => drop(self.orphans.remove(&id)),
             }
@@ -315,6 +382,7 @@ impl<'a> Start<'a> {
             if !names.remove(&format!("{id}.body")) {
                 self.report.damaged.push(format!("message {id}: the file with its content is missing"));
                 self.table.apply((id, None));
+                self.table.ledger.totals.lost += 1;
                 self.touched.insert(id);
             }
         }
@@ -359,7 +427,9 @@ impl<'a> Start<'a> {
         } else {
             self.touched.iter().map(|id| (*id, self.table.get(*id))).collect()
         };
-        Ok(Recovered { previous, mark, changes, last: self.last, highest: self.highest, table: self.table, report: self.report })
+        let lacks_ledger = self.table.ledger_in.is_none() && self.table.len() > 0;
+        let (last, table, report) = (self.last, self.table, self.report);
+        Ok(Recovered { table, report, last, previous, highest, changes, mark, lacks_ledger })
     }
 }
 

@@ -18,6 +18,8 @@ const COPIES: usize = 64;
 const COPIES_BYTES: u64 = 4 << 20;
 /// Messages looked at under one lock.
 const LOOKS: usize = 4096;
+/// A segment smaller than this, in bytes, is not closed for the room it takes.
+const WORTH_CLOSING: u64 = 1 << 20;
 /// The spool may be this many segments large whatever lives in it.
 const SEGMENTS_FREE: u64 = 8;
 
@@ -47,6 +49,13 @@ pub fn reclaim(spool: &Spool) -> Result<bool, StoreError> {
     Ok(true)
 }
 
+/// Whether the segment in use holds enough that is not needed any more to be closed before it is full.
+pub fn newest_is_sparse(spool: &Spool) -> bool {
+    let table = lock(&spool.table);
+    let newest = table.segments.last_key_value().map(|(_, segment)| segment);
+    newest.is_some_and(|newest| !newest.sealed && newest.end >= WORTH_CLOSING && newest.live.saturating_mul(4) < newest.end)
+}
+
 struct Oldest {
     number: u32,
     live: u64,
@@ -56,6 +65,10 @@ struct Oldest {
 fn due(table: &Table, settings: &StoreSettings) -> Option<Oldest> {
     let (number, oldest) = table.segments.first_key_value()?;
     if table.segments.len() < 2 || !oldest.sealed {
+        return None;
+    }
+    // What the ledger counts in a segment must stand at the head of a later one before it goes.
+    if table.ledger_in.is_none_or(|newest| newest <= *number) {
         return None;
     }
     let (all, live) = table.bytes();

@@ -6,6 +6,7 @@
 //! - `flush` hands data to the kernel without a real sync: what must be durable is synced here, file by file.
 //! - `flush_async` deadlocks with many callers: it is not used.
 
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,14 @@ impl SledIndex {
     pub fn open(directory: &Path) -> Result<(SledIndex, Option<String>), String> {
         let (database, doubt) = open_or_wipe(directory)?;
         Ok((SledIndex { database: Some(database), directory: directory.to_owned() }, doubt))
+    }
+
+    /// Opens what is there to look at it: nothing is wiped. sled writes all the same; the files stay their owner's, so that
+    /// the gateway can open them when it was root who looked.
+    pub fn open_as_it_is(directory: &Path) -> Result<SledIndex, String> {
+        let opened = open(directory).map(|database| SledIndex { database: Some(database), directory: directory.to_owned() });
+        give_to_owner(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        opened
     }
 
     fn call<T>(&self, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, String> {
@@ -92,7 +101,7 @@ impl Index for SledIndex {
             drop(database);
             Ok(())
         })?;
-        sync_all(&self.directory).map_err(|error| error.to_string())
+        give_to_owner(&self.directory).and_then(|()| sync_all(&self.directory)).map_err(|error| error.to_string())
     }
 }
 
@@ -104,6 +113,22 @@ pub fn open_or_wipe(directory: &Path) -> Result<(sled::Db, Option<String>), Stri
         Err(why) if why.contains(LOCKED) => Err(why),
         Err(why) => wipe_and_open(directory).map(|database| (database, Some(why))),
     }
+}
+
+/// Everything in a directory belongs to who owns the directory.
+fn give_to_owner(directory: &Path) -> std::io::Result<()> {
+    let owner = std::fs::metadata(directory)?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_others = entry.metadata()?.uid() != owner.uid();
+        if is_others {
+            std::os::unix::fs::lchown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
+        }
+        if entry.file_type()?.is_dir() {
+            give_to_owner(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// How sled's error begins when the database is locked; it has no kind of its own.

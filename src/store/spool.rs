@@ -10,8 +10,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -22,7 +22,7 @@ use crate::outside::{Body, Disk, read_exact_at};
 use super::bodies::{self, BodyFile};
 use super::commit::{Request, Written};
 use super::damage::Damage;
-use super::index::{Feeder, Mark};
+use super::index::{Contents, Feeder, Mark};
 use super::keeper::Chores;
 use super::recent::{Known, Recent};
 use super::record::{self, Content, ContentPlace, Draft, Kind, RECORD_HEADER, RecordHeader};
@@ -74,6 +74,12 @@ pub struct Spool {
     pub table: Arc<Mutex<Table>>,
     pub recent: Mutex<Recent>,
     pub chores: Chores,
+    /// One stocktaking at a time.
+    pub stocktaking: Mutex<()>,
+    /// One verification at a time.
+    pub verifying: Mutex<()>,
+    /// Housekeeping asks the commit thread to close the segment in use.
+    pub new_segment_wanted: AtomicBool,
     stripes: Vec<Mutex<()>>,
     permits: Arc<Semaphore>,
     /// `None`: closed.
@@ -100,6 +106,9 @@ impl Spool {
             table,
             recent: Mutex::new(Recent::new(RECENT_BYTES_MAX)),
             chores: Chores::default(),
+            stocktaking: Mutex::default(),
+            verifying: Mutex::default(),
+            new_segment_wanted: AtomicBool::new(false),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             permits: Arc::new(Semaphore::new(PERMITS)),
             commits: Mutex::new(Some(commits)),
@@ -135,7 +144,8 @@ impl Spool {
             recent.accepting(Arc::clone(entry), body)
         };
         let (reply, written) = oneshot::channel();
-        let request = Request { draft, entry: Arc::clone(entry), generation, file, permit: Some(permit), reply };
+        let (before, permit) = (None, Some(permit));
+        let request = Request { draft, entry: Arc::clone(entry), before, generation, file, permit, reply };
         self.send(&commits, request).map(|()| written)
     }
 
@@ -157,11 +167,13 @@ impl Spool {
         let answer = change(&before.envelope, &mut progress);
         record::check_recipients(&before.envelope, &progress).map_err(|why| io_error("changing a message", invalid(why)))?;
         let kind = Kind::of_change(&before.progress, &progress);
-        let draft = Draft::state(kind, id, &progress);
         let entry = Arc::new(Entry { envelope: before.envelope.clone(), progress });
+        let is_early = lock(&self.table).get(id).is_none();
+        let draft = Draft::change(kind, &entry, is_early);
         let generation = self.begin_change(&before, &entry, kind == Kind::Done)?;
         let (reply, written) = oneshot::channel();
-        let request = Request { draft, entry: Arc::clone(&entry), generation, file: None, permit: Some(permit), reply };
+        let (before, permit) = (Some(before), Some(permit));
+        let request = Request { draft, entry: Arc::clone(&entry), before, generation, file: None, permit, reply };
         self.send(&lock(&self.commits), request)?;
         Ok((entry, answer, written))
     }
@@ -180,7 +192,7 @@ impl Spool {
         let draft = Draft::whole(Kind::Carried, &entry, content);
         let generation = self.begin_change(&entry, &entry, false)?;
         let (reply, written) = oneshot::channel();
-        let request = Request { draft, entry, generation, file: None, permit: None, reply };
+        let request = Request { draft, entry, before: None, generation, file: None, permit: None, reply };
         self.send(&lock(&self.commits), request)?;
         Ok(Some(written))
     }
@@ -242,7 +254,11 @@ impl Spool {
     /// Takes a message out that cannot be read any more; its bytes were set aside before.
     pub fn forget(&self, id: QueueId) {
         lock(&self.recent).forget(id);
-        lock(&self.table).apply((id, None));
+        {
+            let mut table = lock(&self.table);
+            table.apply((id, None));
+            table.ledger.totals.lost += 1;
+        }
         self.index(vec![(id, None)], None);
     }
 
@@ -251,6 +267,11 @@ impl Spool {
         if let Some(index) = &*lock(&self.index) {
             index.apply(changes, mark);
         }
+    }
+
+    /// What the index holds now, when it still works; the answer comes after what was handed over before.
+    pub fn index_contents(&self) -> Option<Receiver<Contents>> {
+        lock(&self.index).as_ref().map(Feeder::contents)
     }
 
     /// Takes no more records; what was handed over is still written.
@@ -336,7 +357,8 @@ impl Spool {
         }
     }
 
-    fn read_entry(&self, id: QueueId) -> Result<Entry, StoreError> {
+    /// The state that is durable.
+    pub fn read_entry(&self, id: QueueId) -> Result<Entry, StoreError> {
         let place = lock(&self.table).get(id).ok_or(StoreError::NotFound)?;
         let (header, meta) = self.read_meta(id, place.whole)?;
         let mut entry = record::read_whole(&header, &meta).map_err(|why| self.damaged(id, place.whole, why))?;

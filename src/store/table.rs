@@ -3,12 +3,14 @@
 //! This is what every lookup uses: a look into memory, never a wait for the index. Sled holds the same table so that the
 //! next start need not read the whole journal (`index.rs`). A million messages take about 80 MB here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::mail::QueueId;
 use crate::outside::DiskFile;
+
+use super::ledger::Ledger;
 
 /// A record in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,12 @@ pub struct Segment {
 pub struct Table {
     messages: BTreeMap<QueueId, Place>,
     pub segments: BTreeMap<u32, Segment>,
+    /// Changed together with the places, so that the two always say the same.
+    pub ledger: Ledger,
+    /// The newest segment whose head holds the ledger's totals. Older ones may go, this one must stay.
+    pub ledger_in: Option<u32>,
+    /// Messages that changed while somebody compares; `None`: nobody does.
+    pub watched: Option<HashSet<QueueId>>,
 }
 
 impl Table {
@@ -80,6 +88,9 @@ impl Table {
     }
 
     pub fn apply(&mut self, (id, place): Change) {
+        if let Some(watched) = &mut self.watched {
+            watched.insert(id);
+        }
         let before = match place {
             Some(place) => self.messages.insert(id, place),
             None => self.messages.remove(&id),

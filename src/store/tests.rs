@@ -95,6 +95,16 @@ fn paths() -> Paths {
     Paths::new(DIRECTORY.as_ref())
 }
 
+/// Where the first record of a message stands in the first segment: behind the ledger's totals.
+fn first_record() -> usize {
+    record::SEGMENT_HEADER + record::Draft::ledger(&super::ledger::Totals::default()).length() as usize
+}
+
+/// What is kept of it when it is damaged.
+fn first_kept() -> std::path::PathBuf {
+    paths().damaged.join(format!("0000000001-{}.part", first_record()))
+}
+
 fn segment(number: u32) -> PathBuf {
     journal::segment_path(&paths().spool, number)
 }
@@ -306,12 +316,12 @@ async fn damage_in_the_middle_is_set_aside_and_reported_and_costs_one_message() 
         life.accept(number, 500).await.unwrap();
     }
     let at = life.disk.contents(&segment(1)).unwrap().windows(4).rposition(|bytes| bytes == record::RECORD_MAGIC).unwrap();
-    // In the header of the first record: 64 bytes in.
-    let life = life.tampered(|disk| disk.flip_bit(&segment(1), 64 + 20, 1));
+    // In the header of the first record.
+    let life = life.tampered(|disk| disk.flip_bit(&segment(1), first_record() + 20, 1));
     assert_eq!(life.ids().await, [id(2), id(3)]);
     let [line] = &life.recovery.damaged[..] else { panic!("{:?}", life.recovery) };
-    assert!(line.starts_with("segment 1, ") && line.contains("at 64: no record here"), "{line}");
-    let kept = life.disk.contents(&paths().damaged.join("0000000001-64.part")).unwrap();
+    assert!(line.starts_with("segment 1, ") && line.contains(&format!("at {}: no record here", first_record())), "{line}");
+    let kept = life.disk.contents(&first_kept()).unwrap();
     assert!(kept.starts_with(record::RECORD_MAGIC) && kept.len() < at);
 }
 
@@ -323,7 +333,8 @@ async fn a_damaged_content_is_never_handed_out() {
     life.accept(3, 5000).await.unwrap();
     let end_of_first = {
         let bytes = life.disk.contents(&segment(1)).unwrap();
-        bytes.windows(4).skip(65).position(|bytes| bytes == record::RECORD_MAGIC).unwrap() + 65
+        let first = first_record() + 1;
+        bytes.windows(4).skip(first).position(|bytes| bytes == record::RECORD_MAGIC).unwrap() + first
     };
     // The index is good, so nothing is read at the start.
     life.store.close();
@@ -336,7 +347,7 @@ async fn a_damaged_content_is_never_handed_out() {
     assert!(matches!(life.store.body(id(3)).await, Err(StoreError::Damaged(_))));
     assert!(life.has_content(2, 1500).await);
     assert!(life.store.entry(id(1)).await.is_ok(), "an operator sees it");
-    assert_eq!(life.disk.list(&paths().damaged).unwrap(), ["0000000001-64.part"]);
+    assert!(life.disk.contents(&first_kept()).is_some());
     // Read as a whole, the journal reports it.
     let life = life.tampered(|_| {});
     assert_eq!(life.ids().await, [id(2), id(3)]);
@@ -358,7 +369,7 @@ async fn after_damage_a_content_without_a_message_is_kept() {
     let life = Life::begin();
     life.accept(1, 5000).await.unwrap();
     life.accept(2, 10).await.unwrap();
-    let life = life.tampered(|disk| disk.flip_bit(&segment(1), 64 + 20, 1));
+    let life = life.tampered(|disk| disk.flip_bit(&segment(1), first_record() + 20, 1));
     assert_eq!(life.ids().await, [id(2)]);
     let kept = life.disk.contents(&paths().damaged.join(format!("{}.body", id(1)))).unwrap();
     assert_eq!(kept, content(1, 5000));
@@ -469,11 +480,11 @@ async fn a_damaged_message_does_not_keep_its_segment_for_ever() {
     }
     life.store.close();
     let disk = life.disk.after_kill();
-    disk.flip_bit(&segment(1), 64 + 72 + 10, 0);
+    disk.flip_bit(&segment(1), first_record() + 72 + 10, 0);
     let life = Life::on(disk, life.index.clone(), "boot 1", settings());
     life.store.housekeep().await.unwrap();
     assert!(life.disk.contents(&segment(1)).is_none());
-    assert!(life.disk.contents(&paths().damaged.join("0000000001-64.part")).is_some());
+    assert!(life.disk.contents(&first_kept()).is_some());
     assert!(life.ids().await.is_empty());
 }
 
@@ -589,4 +600,66 @@ async fn throughput() {
     }
     let rate = f64::from(writers * each) / started.elapsed().as_secs_f64();
     println!("{rate:.0} messages of 4 KiB a second, accepted and settled");
+}
+
+#[tokio::test]
+async fn the_ledger_says_what_the_journal_says_whatever_the_end() {
+    let life = Life::begin();
+    for number in 1..=60 {
+        life.accept(number, 700).await.unwrap();
+        if number % 3 != 0 {
+            life.settle(number).await.unwrap();
+        }
+    }
+    let check = async |life: &Life| {
+        // Nobody has counted what the spool held when it was opened; the stocktaking does, and corrects that.
+        let _ = life.store.check_ledger().await.unwrap();
+        assert_eq!(life.store.check_ledger().await.unwrap(), Vec::<String>::new());
+        let [line] = &life.store.ledger()[..] else { panic!("{:?}", life.store.ledger()) };
+        assert_eq!((line.account.accepted, line.account.delivered, line.account.waiting), (60, 40, 20));
+        assert_eq!(life.recovery.missing, 0);
+        let verified = life.store.verify().await.unwrap();
+        assert!(verified.wrong.is_empty() && verified.messages == 20, "{verified:?}");
+        verified.segments
+    };
+    let before = check(&life).await;
+    assert!(before > 2);
+    let life = life.killed();
+    check(&life).await;
+    let life = life.power_cut();
+    assert!(life.recovery.rebuilt.is_some());
+    check(&life).await;
+    // Old segments go, and what was counted in them stays.
+    for number in 1..=20 {
+        life.settle(3 * number).await.unwrap();
+    }
+    for _ in 0..20 {
+        life.store.housekeep().await.unwrap();
+    }
+    assert!(life.store.spool_stats().segments < before as usize);
+    let life = life.power_cut();
+    let accounts = life.store.ledger();
+    assert_eq!((accounts[0].account.accepted, accounts[0].account.delivered), (60, 60));
+}
+
+#[tokio::test]
+async fn a_message_that_was_damaged_is_missing_in_the_ledger() {
+    let life = Life::begin();
+    for number in 1..=3 {
+        life.accept(number, 500).await.unwrap();
+    }
+    // In the content of the second message.
+    let bytes = life.disk.contents(&segment(1)).unwrap();
+    let last = bytes.windows(4).rposition(|bytes| bytes == record::RECORD_MAGIC).unwrap();
+    let life = life.tampered(|disk| disk.flip_bit(&segment(1), last - 10, 1));
+    assert_eq!((life.recovery.damaged.len(), life.recovery.missing), (1, 1));
+    let _ = life.store.check_ledger().await.unwrap();
+    let [different] = &life.store.check_ledger().await.unwrap()[..] else { panic!("one account does not balance") };
+    assert!(different.starts_with("customer.example: accepted 3 but") && different.ends_with("1 missing"), "{different}");
+    let verified = life.store.verify().await.unwrap();
+    assert!(verified.wrong.iter().any(|wrong| wrong.contains("checksum of the content is wrong")), "{verified:?}");
+    // Known from now on: it is no reason to doubt the index again.
+    life.accept(4, 500).await.unwrap();
+    let life = life.killed();
+    assert_eq!((life.recovery.rebuilt.clone(), life.recovery.missing), (None, 0));
 }

@@ -39,6 +39,11 @@ pub struct Metrics {
     deferred: Counter,
     bounced: Counter,
     history_left_out: Counter,
+    /// domain = a served one, or (notices); state = accepted | waiting | held | quarantined | delivered | bounced | deleted |
+    /// rejected | missing
+    ledger: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// How many differences the last look at the ledger found.
+    pub ledger_differences: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
@@ -67,6 +72,8 @@ impl Metrics {
             deferred: Counter::default(),
             bounced: Counter::default(),
             history_left_out: Counter::default(),
+            ledger: Family::default(),
+            ledger_differences: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
         registry.register("smtp_sessions_open", "Open SMTP sessions", metrics.sessions.clone());
@@ -90,6 +97,9 @@ impl Metrics {
         registry.register("delivery_deferred", "Attempts that ended in try again", metrics.deferred.clone());
         registry.register("delivery_bounced", "Recipients given up", metrics.bounced.clone());
         registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
+        let help = "What became of every recipient ever accepted, by domain and state";
+        registry.register("ledger_recipients", help, metrics.ledger.clone());
+        registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
         metrics.registry = registry;
         metrics
     }
@@ -99,6 +109,12 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing into a String does not fail");
         text
+    }
+
+    /// One number of the ledger.
+    pub fn ledger(&self, domain: &str, state: &'static str, recipients: i64) {
+        let labels = vec![("domain", domain.to_owned()), ("state", state.to_owned())];
+        self.ledger.get_or_create(&labels).set(recipients);
     }
 
     pub fn session_opened(&self) {

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::Subcommand;
 
 use super::select::{self, Filters, ListWhich, Target, Which};
-use super::{Context, Failure, message, rules};
+use super::{Context, Failure, message, rules, verify};
 use crate::admin::answers::{Message, MessageList, SteeringReport};
 use crate::admin::api::{Extend, ListQuery, extend_by};
 use crate::admin::client::{Client, encoded};
@@ -45,6 +45,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Read the whole spool, check every checksum, compare index and ledger; also while the gateway is stopped
+    Verify,
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -61,6 +63,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Release(which) => steer(context, "/v1/queue/release", which.selection()?, "released").await,
         Command::Extend { words, filters, all } => extend(context, words, filters, all).await,
         Command::Drop { which, yes } => drop(context, which.selection()?, yes).await,
+        Command::Verify => verify::run(context).await,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Context, Failure};
 use crate::admin::answers::{ReloadReport, Status};
 use crate::admin::output::{Grid, counted, moment, printable, relative, size, span};
+use crate::store::Account;
 
 /// Domains shown; the ones with the oldest mail come first.
 const DOMAINS_SHOWN: usize = 20;
@@ -27,6 +28,7 @@ fn text(status: &Status, width: Option<usize>) -> String {
     add("scanner", &format!("{}: {}", if status.scanner.up { "up" } else { "AWAY, mail waits" }, status.scanner.text));
     add("spool", &spool_text(status));
     add("queue", &queue_text(status));
+    add("ledger", &ledger_text(&status.ledger));
     if !status.queue.per_domain.is_empty() {
         text += &format!("\n{}", domains_text(status, width));
     }
@@ -45,6 +47,18 @@ fn queue_text(status: &Status) -> String {
     let scan = if queue.awaiting_scan > 0 { format!(", {} awaiting their scan", queue.awaiting_scan) } else { String::new() };
     let recipients = format!("{} waiting, {} held, {} quarantined", queue.waiting, queue.held, queue.quarantined);
     format!("{}{scan}; recipients: {recipients}", counted(queue.messages, "message"))
+}
+
+/// Every recipient ever accepted; `queue verify` shows it by domain.
+fn ledger_text(account: &Account) -> String {
+    let Account { accepted, delivered, bounced, deleted, rejected, .. } = account;
+    let here = account.waiting + account.held + account.quarantined;
+    let ends = format!("{delivered} delivered, {here} here, {bounced} bounced, {deleted} deleted, {rejected} rejected");
+    let balance = match account.missing() {
+        0 => String::new(),
+        missing => format!("; {missing} MISSING (feedgate queue verify)"),
+    };
+    format!("{accepted} recipients accepted = {ends}{balance}")
 }
 
 fn domains_text(status: &Status, width: Option<usize>) -> String {
@@ -105,6 +119,7 @@ mod tests {
                 per_domain: vec![domain("a.example", 1, ""), domain("b.example", 30, "connect to 203.0.113.5:25: refused")],
                 ..Counts::default()
             },
+            ledger: Account { accepted: 20, waiting: 6, delivered: 13, bounced: 1, ..Account::default() },
         };
         let expected = "\
 feedgate   0.1.0 on mx1.isp.example, up 3 d (since 2026-11-17 22:36:00Z)
@@ -112,6 +127,7 @@ sessions   12 open
 scanner    AWAY, mail waits: no clamd answers
 spool      /var/lib/feedgate, 12.0 GiB free, taking mail (reserve 256.0 MiB)
 queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 quarantined
+ledger     20 recipients accepted = 13 delivered, 6 here, 1 bounced, 0 deleted, 0 rejected
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY
 b.example  3        0     0            30 h ago  connect to 203.0.113.5:25: refused
