@@ -221,7 +221,10 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Recovery)> {
     }
     if recovery.missing != 0 {
         let missing = recovery.missing;
-        tracing::error!(missing, "messages that were accepted and did not leave are not in the journal (see feedgate queue verify)");
+        tracing::error!(
+            missing,
+            "messages that were accepted and did not leave are not in the journal (see feedgate queue verify)"
+        );
     }
     tracing::info!(messages = recovery.messages, "the spool is open");
     Ok((store, recovery))

@@ -7,6 +7,7 @@
 //!   state that was acknowledged or was on its way;
 //! - nothing whose settling was acknowledged comes back;
 //! - a change that was answered with an error is in no later state of this life;
+//! - the ledger balances: everything accepted is there or has ended; and a verification finds nothing wrong;
 //! - nothing is there that was never accepted, and no damage is reported where none was made.
 //!
 //! A failure prints its seed: `FEEDGATE_SEED=n cargo test --lib store::crash_tests`.
@@ -177,7 +178,7 @@ impl History {
                 continue;
             }
             let (store, recovery) = open(&self.disk, &self.index, self.boots).unwrap();
-            assert_eq!(recovery.damaged, Vec::<String>::new());
+            assert_eq!((recovery.damaged, recovery.missing), (Vec::<String>::new(), 0));
             self.store = store;
             return;
         }
@@ -200,6 +201,12 @@ impl History {
         assert_eq!(self.store.spool_stats().messages as usize, found.len());
         for (id, expected) in &self.expected {
             assert!(ids.contains(id) || !expected.is_ours || expected.may_be_settled, "{id} is lost: {expected:?}");
+        }
+        // Nobody has counted in what the start found: the first stocktaking does.
+        let _ = self.store.check_ledger().await.unwrap();
+        assert_eq!(self.store.check_ledger().await.unwrap(), Vec::<String>::new());
+        if self.disk.random(4) == 0 {
+            assert_eq!(self.store.verify().await.unwrap().wrong, Vec::<String>::new());
         }
         for entry in found {
             let id = entry.envelope.id;

@@ -112,6 +112,8 @@ pub struct DomainAccount {
     pub domain: String,
     #[serde(flatten)]
     pub account: Account,
+    /// Of the account, for those who read this as JSON.
+    pub missing: i64,
 }
 
 /// What one domain has in the spool.
@@ -181,10 +183,8 @@ impl Totals {
         let mut differences = Vec::new();
         if (self.accepted, self.left) != (counted.accepted, counted.left) {
             let (accepted, left) = (counted.accepted, counted.left);
-            differences.push(format!(
-                "{} messages accepted and {} left, counted {accepted} and {left}",
-                self.accepted, self.left
-            ));
+            differences
+                .push(format!("{} messages accepted and {} left, counted {accepted} and {left}", self.accepted, self.left));
         }
         let rows: BTreeSet<_> = self.accounts.keys().chain(counted.accounts.keys()).collect();
         for row in rows {
@@ -395,7 +395,10 @@ impl Ledger {
         let names: BTreeSet<_> = kept.accounts.keys().chain(self.live.accounts.keys()).collect();
         let of = |live: &Live, name: &String| live.accounts.get(name).copied().unwrap_or_default();
         let pairs = names.into_iter().map(|name| (name, of(&kept, name), of(&self.live, name)));
-        pairs.filter(|(_, kept, found)| kept != found).map(|(name, kept, found)| format!("{name}: kept up as {kept:?}, found {found:?}")).collect()
+        pairs
+            .filter(|(_, kept, found)| kept != found)
+            .map(|(name, kept, found)| format!("{name}: kept up as {kept:?}, found {found:?}"))
+            .collect()
     }
 
     /// Every account, by domain.
@@ -414,12 +417,12 @@ pub fn accounts(totals: &Totals, live: &Live) -> Vec<DomainAccount> {
     for (name, account) in &live.accounts {
         accounts.entry(name.clone()).or_default().add(account);
     }
-    accounts.into_iter().map(|(domain, account)| DomainAccount { domain, account }).collect()
+    accounts.into_iter().map(|(domain, account)| DomainAccount { domain, missing: account.missing(), account }).collect()
 }
 
 /// An account that does not balance, with all its numbers, as it stands in the log.
 pub fn imbalance(line: &DomainAccount) -> Option<String> {
-    let DomainAccount { domain, account } = line;
+    let DomainAccount { domain, account, .. } = line;
     (account.missing() != 0).then(|| {
         format!(
             "{domain}: accepted {} but delivered {}, waiting {}, held {}, quarantined {}, bounced {}, deleted {}, rejected {}: \

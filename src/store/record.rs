@@ -141,7 +141,8 @@ impl Draft {
         if kind != Kind::Done {
             return Draft::state(kind, id, &entry.progress);
         }
-        let meta = to_json(&DoneMeta { progress: &writable(&entry.progress), rows: ledger::rows_of_done(entry), early: is_early });
+        let meta =
+            to_json(&DoneMeta { progress: &writable(&entry.progress), rows: ledger::rows_of_done(entry), early: is_early });
         Draft { kind, id, meta_crc: crc32fast::hash(&meta), meta, content: Content::Absent }
     }
 

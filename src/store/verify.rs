@@ -276,8 +276,7 @@ impl<'a> Audit<'a> {
             (None, _) if is_interrupted => {}
             (None, _) => drop(self.orphans.insert(id, spot)),
         }
-        let is_void =
-            header.kind == Kind::Done && before.is_none() && is_interrupted && totals::is_void(&**file, header, spot);
+        let is_void = header.kind == Kind::Done && before.is_none() && is_interrupted && totals::is_void(&**file, header, spot);
         if let Some(totals) = self.totals.as_mut().filter(|_| !is_void) {
             totals::count_record(&**file, header, spot, totals)?;
         }

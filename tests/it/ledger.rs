@@ -182,7 +182,9 @@ fn an_index_lost_while_running_costs_nothing() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 3] = [
         ("deleted", |index| std::fs::remove_dir_all(index).unwrap()),
-        ("truncated", |index| each_file(index, |file| std::fs::File::options().write(true).open(file).unwrap().set_len(100).unwrap())),
+        ("truncated", |index| {
+            each_file(index, |file| std::fs::File::options().write(true).open(file).unwrap().set_len(100).unwrap())
+        }),
         ("garbage", |index| each_file(index, |file| std::fs::write(file, b"garbage!".repeat(4096)).unwrap())),
     ];
     let clamd = Clamd::start();

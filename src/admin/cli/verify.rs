@@ -74,7 +74,7 @@ mod tests {
             records: 31,
             messages: 2,
             index: "agrees with the journal".to_owned(),
-            ledger: vec![DomainAccount { domain: "customer.example".to_owned(), account }],
+            ledger: vec![DomainAccount { domain: "customer.example".to_owned(), missing: account.missing(), account }],
             ..Verification::default()
         };
         let expected = "\
