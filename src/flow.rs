@@ -384,21 +384,32 @@ impl Flow {
         }
     }
 
-    /// Delivers one message, and others for the same destination over the same connection while there are any.
+    /// Delivers one message, and others for the same destination over the same connection while there are any. While the end of
+    /// one is written down the next is under way already.
     async fn deliver(self: Arc<Self>, first: Delivery) {
         let mut connection = None;
-        let mut next = Some(first);
-        while let Some(delivery) = next {
-            let outcomes = self.attempt(&delivery, &mut connection).await;
+        let mut delivery = first;
+        let mut outcomes = self.attempt(&delivery, &mut connection).await;
+        loop {
             connection = connection.filter(Connection::is_reusable);
-            next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
-            let id = delivery.entry.envelope.id;
-            if let Err(error) = self.queue.settle(delivery, outcomes).await {
-                tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
-            }
+            let next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
+            let settled = self.settle(delivery, outcomes);
+            let Some(next) = next else {
+                settled.await;
+                break;
+            };
+            ((), outcomes) = tokio::join!(settled, self.attempt(&next, &mut connection));
+            delivery = next;
         }
         if let Some(connection) = connection {
             connection.quit().await;
+        }
+    }
+
+    async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) {
+        let id = delivery.entry.envelope.id;
+        if let Err(error) = self.queue.settle(delivery, outcomes).await {
+            tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
         }
     }
 
