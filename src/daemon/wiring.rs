@@ -30,6 +30,10 @@ use crate::telemetry::{Line, MailLog, Metrics};
 
 /// Mail-log lines that may wait for history; more are left out of it (and counted), never out of the log.
 const HISTORY_WAITING_MAX: usize = 10_000;
+/// Of these, written at a time.
+const HISTORY_BATCH_MAX: usize = 2_000;
+/// How long a batch waits for more.
+const HISTORY_GATHER: Duration = Duration::from_millis(50);
 /// What has begun may take this long to end after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -162,10 +166,19 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Recovery)> {
     Ok((store, recovery))
 }
 
-/// Writes the mail log's lines to history, as many at a time as there are.
+/// Writes the mail log's lines to history. The lines of one message come shortly after each other, and together they cost
+/// little more than one of them: so each batch waits a moment for more.
 async fn keep_history(mut lines: mpsc::Receiver<Line>, history: History) {
     let mut batch = Vec::new();
-    while lines.recv_many(&mut batch, 500).await > 0 {
+    while lines.recv_many(&mut batch, HISTORY_BATCH_MAX).await > 0 {
+        if batch.len() < HISTORY_BATCH_MAX {
+            tokio::time::sleep(HISTORY_GATHER).await;
+        }
+        while batch.len() < HISTORY_BATCH_MAX
+            && let Ok(line) = lines.try_recv()
+        {
+            batch.push(line);
+        }
         history.record(std::mem::take(&mut batch)).await;
     }
 }

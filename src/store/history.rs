@@ -1,11 +1,12 @@
 //! The history: every line of the mail log, kept for `feedgate trace`. Part of the memory that may be forgotten.
 //!
-//! `history-lines` holds the lines by session and time, so that a session's life is one stretch of keys. `history-addresses`
-//! holds, for each address, the sessions it was named in.
+//! `history-lines` holds the lines by session and time, so that a session's life is one stretch of keys; lines of one session
+//! that are written together stand in one value. `history-addresses` holds, for each address, the sessions it was named in.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::mail::{QueueId, SessionId, Timestamp};
 use crate::telemetry::Line;
@@ -19,6 +20,8 @@ const SESSIONS_MAX: usize = 1000;
 const SESSION_LINES_MAX: usize = 20_000;
 /// Lines removed at a time.
 const SWEEP_PIECE: usize = 1000;
+/// From the first line of a value to its last.
+const GROUP_SPAN: Duration = Duration::from_secs(1);
 /// Of an address in a key, in bytes; mailboxes are at most 254.
 const ADDRESS_MAX: usize = 320;
 
@@ -39,18 +42,28 @@ impl History {
 
     /// Keeps the lines. One whose id is none is left out.
     pub async fn record(&self, lines: Vec<Line>) {
-        let mut pairs = Vec::with_capacity(lines.len());
-        let mut addresses = Vec::new();
+        let mut pairs = Vec::new();
+        let mut addresses = BTreeSet::new();
+        let mut open: HashMap<SessionId, Group> = HashMap::new();
         for line in lines {
             let Some(session) = session_of(&line.id) else { continue };
             let names = line.from.iter().chain(&line.to).filter(|name| !name.is_empty());
-            addresses.extend(names.map(|name| (address_key(name, Some(session)), Some(Vec::new()))));
-            let count = self.count.fetch_add(1, Ordering::Relaxed);
-            pairs.push((line_key(session, line.at, count), Some(encode(line))));
+            addresses.extend(names.map(|name| address_key(name, Some(session))));
+            let at = line.at;
+            let json = encode(line);
+            match open.get_mut(&session) {
+                Some(group) if group.takes(at, &json) => group.add(&json),
+                _ => {
+                    let count = self.count.fetch_add(1, Ordering::Relaxed);
+                    let group = Group { begin: at, key: line_key(session, at, count), value: json };
+                    pairs.extend(open.insert(session, group).map(Group::pair));
+                }
+            }
         }
+        pairs.extend(open.into_values().map(Group::pair));
         self.lines.change(pairs).await;
         if !addresses.is_empty() {
-            self.addresses.change(addresses).await;
+            self.addresses.change(addresses.into_iter().map(|key| (key, Some(Vec::new()))).collect()).await;
         }
     }
 
@@ -85,18 +98,16 @@ impl History {
             let mut gone = Vec::new();
             let mut addresses = Vec::new();
             for (key, value) in lines {
-                let Some(line) = decode(&value) else {
-                    gone.push((key, None));
+                let group: Vec<Line> = decode(&value).collect();
+                if group.iter().any(|line| line.at >= before) {
                     continue;
-                };
-                if line.at < before {
-                    let session = session_in(&key);
-                    let names = line.from.iter().chain(&line.to);
-                    addresses.extend(names.map(|name| (address_key(name, session), None)));
-                    gone.push((key, None));
                 }
+                let session = session_in(&key);
+                let names = group.iter().flat_map(|line| line.from.iter().chain(&line.to));
+                addresses.extend(names.map(|name| (address_key(name, session), None)));
+                removed += group.len();
+                gone.push((key, None));
             }
-            removed += gone.len();
             self.lines.change(gone).await;
             self.addresses.change(addresses).await;
             if is_last {
@@ -108,7 +119,7 @@ impl History {
     async fn session(&self, session: SessionId) -> Vec<Line> {
         let prefix = session.to_u64().to_be_bytes().to_vec();
         let lines = self.lines.scan(prefix, None, SESSION_LINES_MAX).await;
-        lines.iter().filter_map(|(_, value)| decode(value)).collect()
+        lines.iter().flat_map(|(_, value)| decode(value)).collect()
     }
 
     async fn trace_address(&self, address: &str, most: usize) -> Vec<Line> {
@@ -133,6 +144,29 @@ impl History {
         let mut lines: Vec<_> = stories.into_iter().rev().flatten().collect();
         lines.drain(..lines.len().saturating_sub(most));
         lines
+    }
+}
+
+/// Lines of one session on their way into one value.
+struct Group {
+    begin: Timestamp,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Group {
+    /// Lines that are far apart are swept at different times.
+    fn takes(&self, at: Timestamp, json: &[u8]) -> bool {
+        at.since(self.begin) < GROUP_SPAN && self.value.len() + json.len() + 1 < VALUE_MAX
+    }
+
+    fn add(&mut self, json: &[u8]) {
+        self.value.push(b'\n');
+        self.value.extend_from_slice(json);
+    }
+
+    fn pair(self) -> (Vec<u8>, Option<Vec<u8>>) {
+        (self.key, Some(self.value))
     }
 }
 
@@ -185,8 +219,9 @@ fn encode(mut line: Line) -> Vec<u8> {
     }
 }
 
-fn decode(value: &[u8]) -> Option<Line> {
-    serde_json::from_slice(value).ok()
+/// The lines of a value. JSON has no line end of its own.
+fn decode(value: &[u8]) -> impl Iterator<Item = Line> {
+    value.split(|byte| *byte == b'\n').filter_map(|json| serde_json::from_slice(json).ok())
 }
 
 #[cfg(test)]
@@ -263,6 +298,18 @@ mod tests {
         assert!(history.addresses.scan(Vec::new(), None, 10).await.is_empty());
     }
 
+    #[tokio::test]
+    async fn lines_written_together_stand_in_few_values() {
+        let history = history();
+        let message = session(1000).message(1);
+        let lines = (0..40).map(|number| Line { text: "x".repeat(300), ..line(message, 1000 + number, "judged", None, &[]) });
+        history.record(lines.collect()).await;
+        let values = history.lines.scan(Vec::new(), None, 100).await;
+        assert!((4..8).contains(&values.len()) && values.iter().all(|(_, value)| value.len() < VALUE_MAX));
+        let times: Vec<_> = history.trace(&message.to_string(), 100).await.into_iter().map(|line| line.at.0).collect();
+        assert_eq!(times, (1000..1040).collect::<Vec<_>>());
+    }
+
     #[test]
     fn the_longest_line_fits() {
         let address = format!("{}@y.example", "\u{1}".repeat(240));
@@ -271,6 +318,6 @@ mod tests {
         long.text = "\u{fc}\"".repeat(10_000);
         let encoded = encode(long.clone());
         assert!(encoded.len() < VALUE_MAX);
-        assert_eq!(decode(&encoded).unwrap().from, long.from);
+        assert_eq!(decode(&encoded).next().unwrap().from, long.from);
     }
 }
