@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
 use crate::config::{Config, Current};
 use crate::mail::{
-    Address, Client, Decision, Enhanced, Envelope, Judgement, MailParameters, Mailbox, Outcome, Protocol, QueueId, Recipient,
+    Address, Client, Decision, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
     Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
@@ -71,19 +71,13 @@ impl Flow {
     }
 
     /// Connected: the client's name is asked for while the dialogue goes on.
-    pub async fn connected(&self, _sid: SessionId, address: IpAddr) -> Client {
+    pub fn connected(&self, address: IpAddr) -> Client {
         self.reverse_names.prefetch(address);
         Client { address, reverse_name: None, reverse_confirmed: false, helo: String::new(), protocol: Protocol::Smtp, tls: None }
     }
 
     /// Sender. A full disk is said here already, before the client sends a text for nothing.
-    pub async fn sender(
-        &self,
-        sid: SessionId,
-        client: &Client,
-        reverse_path: &ReversePath,
-        _parameters: &MailParameters,
-    ) -> Reply {
+    pub fn sender(&self, sid: SessionId, client: &Client, reverse_path: &ReversePath) -> Reply {
         if self.store.is_full() {
             let reply = Reply::disk_full();
             self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
