@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
 use crate::config::{Config, Current};
 use crate::mail::{
-    Address, Client, Decision, Enhanced, Envelope, Judgement, MailParameters, Mailbox, Outcome, Protocol, QueueId, Recipient,
+    Address, Client, Decision, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
     Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
@@ -71,19 +71,13 @@ impl Flow {
     }
 
     /// Connected: the client's name is asked for while the dialogue goes on.
-    pub async fn connected(&self, _sid: SessionId, address: IpAddr) -> Client {
+    pub fn connected(&self, address: IpAddr) -> Client {
         self.reverse_names.prefetch(address);
         Client { address, reverse_name: None, reverse_confirmed: false, helo: String::new(), protocol: Protocol::Smtp, tls: None }
     }
 
     /// Sender. A full disk is said here already, before the client sends a text for nothing.
-    pub async fn sender(
-        &self,
-        sid: SessionId,
-        client: &Client,
-        reverse_path: &ReversePath,
-        _parameters: &MailParameters,
-    ) -> Reply {
+    pub fn sender(&self, sid: SessionId, client: &Client, reverse_path: &ReversePath) -> Reply {
         if self.store.is_full() {
             let reply = Reply::disk_full();
             self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
@@ -244,22 +238,25 @@ impl Flow {
         self.maillog.scanned(self.now(), envelope.id, &verdict, self.now().since(started));
         let assessment = match &verdict {
             Verdict::Unavailable(_) => return Err(NotJudged),
-            Verdict::Infected(_) => Assessment::default(),
+            Verdict::Infected(_) => None,
             Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body).await?,
         };
-        let Assessment { score, level, hits } = assessment;
+        let classified = assessment.is_some();
+        let Assessment { score, level, hits } = assessment.unwrap_or_default();
         let judgement = Judgement { at: self.now(), verdict, score, level, hits };
-        self.maillog.judged(self.now(), envelope.id, &judgement);
+        if classified {
+            self.maillog.judged(self.now(), envelope.id, &judgement);
+        }
         Ok(judgement)
     }
 
-    /// The spam level, where one of the recipients' domains asked for it. Rules read content in linear time; large content is
-    /// read on a thread of its own all the same, so that it delays nobody.
-    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Assessment, NotJudged> {
+    /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear
+    /// time; large content is read on a thread of its own all the same, so that it delays nobody.
+    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Option<Assessment>, NotJudged> {
         let config = self.config();
         let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
         if !domains.any(|domain| domain.spam.enabled) {
-            return Ok(Assessment::default());
+            return Ok(None);
         }
         let content = body.head(Facts::CONTENT_MAX).await.map_err(|error| {
             tracing::error!(id = %envelope.id, %error, "a message could not be read to be classified; trying again later");
@@ -267,11 +264,11 @@ impl Flow {
         })?;
         let engine = self.engine.load_full();
         if body.size() <= CLASSIFY_INLINE_MAX {
-            return Ok(engine.assess(&Facts::gather(envelope, &content)));
+            return Ok(Some(engine.assess(&Facts::gather(envelope, &content))));
         }
         let envelope = Arc::clone(envelope);
         let assessed = tokio::task::spawn_blocking(move || engine.assess(&Facts::gather(&envelope, &content)));
-        assessed.await.map_err(|_| NotJudged)
+        assessed.await.map(Some).map_err(|_| NotJudged)
     }
 
     /// Decided while the sender waits. It can be refused only when it is refused for everybody: one reply answers for all
@@ -456,11 +453,16 @@ impl Flow {
             return Err("not scanned yet".to_owned());
         }
         let config = self.config();
-        let body = self.store.body(envelope.id).await.map_err(|error| format!("the spool could not be read: {error}"))?;
-        let head = body
-            .head(config.smtp.header_max.max(HEAD_MIN))
-            .await
-            .map_err(|error| format!("the spool could not be read: {error}"))?;
+        let head = async {
+            let body = self.store.body(envelope.id).await?;
+            let head = body.head(config.smtp.header_max.max(HEAD_MIN)).await;
+            Ok((body, head.map_err(|source| StoreError::Io { what: "reading a body".to_owned(), source })?))
+        };
+        // The cause is the operator's to read. The other text stands in a notice to the sender when it never gets better.
+        let (body, head) = head.await.map_err(|error: StoreError| {
+            tracing::error!(id = %envelope.id, %error, "a message in the queue could not be read; trying again later");
+            "a local problem keeps this message from being read".to_owned()
+        })?;
         let rewrite = mark(&head, envelope, progress.judgement.as_ref(), delivery.decision(), &config.hostname);
         Ok((body, rewrite))
     }

@@ -11,27 +11,29 @@ use crate::outside::{Scanner, ScannerHealth};
 use crate::scan::Pool;
 use crate::store::History;
 
+/// While no scanner is up, mail waits for one: it is asked at each look.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PROVE_EVERY: Duration = Duration::from_secs(60);
-/// While no scanner is up, mail waits for one: it is asked for more often.
-const PROVE_EVERY_WHILE_AWAY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until told to stop.
 pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop: watch::Receiver<bool>) {
-    let mut sweep_due = flow.now() + SWEEP_EVERY;
+    let (mut prove_due, mut sweep_due) = (flow.now() + PROVE_EVERY, flow.now() + SWEEP_EVERY);
     loop {
         let up = matches!(scanner.health(), ScannerHealth::Up { .. });
         flow.maillog.metrics().scanner_up.set(i64::from(up));
-        let pause = if up { PROVE_EVERY } else { PROVE_EVERY_WHILE_AWAY };
+        if !up || flow.now() >= prove_due {
+            scanner.prove().await;
+            prove_due = flow.now() + PROVE_EVERY;
+        }
         if flow.now() >= sweep_due {
             sweep(&flow, &history).await;
             sweep_due = flow.now() + SWEEP_EVERY;
         }
         tokio::select! {
-            () = flow.clock.sleep_until(flow.now() + pause) => {}
+            () = flow.clock.sleep_until(flow.now() + LOOK_EVERY) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        scanner.prove().await;
     }
 }
 

@@ -4,6 +4,7 @@
 mod clock;
 mod janitor;
 mod listener;
+mod log;
 mod reload;
 mod session;
 mod wiring;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Source};
 use crate::outside::Clock;
 
 pub use clock::SystemClock;
@@ -22,13 +23,16 @@ pub use session::serve as serve_session;
 
 /// `feedgate serve`: runs until SIGTERM or SIGINT. Errors are for the operator: what could not be started and why.
 pub fn serve(config_path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Config::load(config_path).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let source = Source::new(config_path);
+    let config = source.load().map_err(|errors| anyhow::anyhow!("{errors}"))?;
     start_log(&config)?;
     // One provider for the whole process: rustls would have to guess otherwise.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_open_files();
+    // Mail and the greylist are nobody else's business on this machine: what is created is readable by this user only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not be started")?;
-    runtime.block_on(wiring::run(config_path.to_owned(), config))?;
+    runtime.block_on(wiring::run(source, config))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,7 +44,8 @@ pub fn clock() -> Arc<dyn Clock> {
 /// The log goes to standard error, where systemd and a terminal expect it.
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter).context("log.filter cannot be read")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| log::Guarded(std::io::stderr())).with_target(false);
     match config.log.format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

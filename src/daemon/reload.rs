@@ -1,12 +1,11 @@
 //! New settings while running: on SIGHUP and when a file changes. What does not validate leaves the old settings in force and
 //! says why; what does is swapped in whole. A session keeps the settings it began with; a message takes those of its moment.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::flow::Flow;
 use crate::net::server_tls;
 use crate::spam::Engine;
@@ -14,7 +13,7 @@ use crate::spam::Engine;
 /// What a reload changes.
 #[derive(Clone)]
 pub struct Reload {
-    pub path: PathBuf,
+    pub source: Source,
     pub flow: Arc<Flow>,
     pub tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
 }
@@ -33,7 +32,7 @@ impl Reload {
     }
 
     fn reload_blocking(&self) -> Result<String, String> {
-        let config = Config::load(&self.path).map_err(|errors| errors.to_string())?;
+        let config = self.source.load().map_err(|errors| errors.to_string())?;
         let tls = config.smtp.tls.as_ref().map(server_tls).transpose()?;
         let engine = engine(&config)?;
         let old = self.flow.config();

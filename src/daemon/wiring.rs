@@ -1,5 +1,6 @@
 //! Makes everything, in order, hands it over, and takes it down again in the opposite order.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +10,24 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::clock::SystemClock;
+use super::janitor;
 use super::listener::{Sessions, bind, listen};
 use super::reload::{Reload, engine};
-use super::{janitor, reload};
 use crate::admin;
 use crate::checks::{Door, Greylist, ReverseNames};
 use crate::config::{Config, Current, Source, watch as watch_files};
 use crate::flow::Flow;
 use crate::mail::IdSource;
 use crate::net::{Dns, Tcp, server_tls};
-use crate::outside::{Clock, Resolver, Scanner, Transport};
+use crate::outside::{Clock, Resolver, Scanner};
 use crate::queue::Queue;
 use crate::scan::Pool;
 use crate::smtp::{Timeouts, TlsMemory};
+use crate::spam::Engine;
 use crate::store::{History, RealDisk, Recovery, Store, StoreSettings};
 use crate::telemetry::{Line, MailLog, Metrics};
 
@@ -38,19 +41,51 @@ const HISTORY_GATHER: Duration = Duration::from_millis(50);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the gateway until SIGTERM or SIGINT.
-pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
+pub async fn run(source: Source, config: Config) -> anyhow::Result<()> {
     // Everything that can be wrong with the settings' surroundings is found before anything is opened for others.
     let rules = engine(&config).map_err(|why| anyhow!("{why}"))?;
     let tls = config.smtp.tls.as_ref().map(server_tls).transpose().map_err(|why| anyhow!("{why}"))?;
-    let listeners = bind_all(&config)?;
-    let http = config
-        .admin
-        .listen
-        .map(|address| bind(address).with_context(|| format!("admin.listen: cannot listen on {address}")))
-        .transpose()?;
+    let doors = Doors::open(&config)?;
+    let gateway = assemble(config, rules).await?;
+    let (stop, stopping) = watch::channel(false);
+    let (running, mut failures) = start(&gateway, source, doors, tls, stopping)?;
+    let ended = until_told_to_stop(&running.reload, &mut failures).await;
+    tracing::info!("stopping: open transactions come to their end");
+    let _ = stop.send(true);
+    take_down(gateway, running).await?;
+    ended
+}
 
-    let store = open_store(&config).await?;
-    let (store, recovery) = store;
+/// The listening sockets, taken before anything else: a taken port ends the start early.
+struct Doors {
+    smtp: Vec<TcpListener>,
+    http: Option<TcpListener>,
+}
+
+impl Doors {
+    fn open(config: &Config) -> anyhow::Result<Doors> {
+        let smtp = |address: &SocketAddr| {
+            bind(*address)
+                .with_context(|| format!("smtp.listen: cannot listen on {address} (is another mail server running there?)"))
+        };
+        let http = |address| bind(address).with_context(|| format!("admin.listen: cannot listen on {address}"));
+        let smtp = config.smtp.listen.iter().map(smtp).collect::<anyhow::Result<_>>()?;
+        Ok(Doors { smtp, http: config.admin.listen.map(http).transpose()? })
+    }
+}
+
+/// Everything that is made once.
+struct Gateway {
+    flow: Arc<Flow>,
+    scanner: Arc<Pool>,
+    history: History,
+    metrics: Arc<Metrics>,
+    ids: Arc<IdSource>,
+    historian: JoinHandle<()>,
+}
+
+async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
+    let (store, recovery) = open_store(&config).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = Arc::new(IdSource::new(recovery.highest));
     let metrics = Arc::new(Metrics::new());
@@ -58,79 +93,111 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     let (lines, lines_waiting) = mpsc::channel(HISTORY_WAITING_MAX);
     let maillog = MailLog::new(Arc::clone(&metrics), Some(lines));
     let historian = tokio::spawn(keep_history(lines_waiting, history.clone()));
-
     let resolver: Arc<dyn Resolver> = Arc::new(Dns::new(&config.dns).context("dns: the resolver could not be started")?);
-    let transport: Arc<dyn Transport> = Arc::new(Tcp::new());
     let scanner = Arc::new(Pool::new(&config.clamav, Arc::clone(&clock)));
     scanner.prove().await;
-    let greylist = Greylist::new(store.memory("greylist"));
-    let reverse_names = ReverseNames::new(Arc::clone(&resolver), Arc::clone(&clock));
-    let tls = Arc::new(ArcSwapOption::new(tls));
     let current: Current = Arc::new(ArcSwap::from_pointee(config));
     let queue = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&current), maillog.clone(), Arc::clone(&ids))
         .await
         .context("the queue could not be loaded")?;
-
     let flow = Arc::new(Flow {
         config: current,
-        clock: Arc::clone(&clock),
+        reverse_names: ReverseNames::new(Arc::clone(&resolver), Arc::clone(&clock)),
+        clock,
         resolver,
         scanner: Arc::clone(&scanner) as Arc<dyn Scanner>,
-        transport,
-        store: store.clone(),
-        queue: queue.clone(),
-        greylist: greylist.clone(),
-        reverse_names,
+        transport: Arc::new(Tcp::new()),
+        greylist: Greylist::new(store.memory("greylist")),
+        store,
+        queue,
         engine: ArcSwap::from_pointee(rules),
         maillog,
         tls_memory: TlsMemory::default(),
         timeouts: Timeouts::default(),
     });
-    let reload = Reload { path: path.clone(), flow: Arc::clone(&flow), tls: Arc::clone(&tls) };
+    Ok(Gateway { flow, scanner, history, metrics, ids, historian })
+}
 
-    let (stop, stopping) = watch::channel(false);
+/// What runs: to be waited for at the end.
+struct Running {
+    reload: Reload,
+    /// Listeners, sessions, servers for operators, the janitor.
+    tracker: TaskTracker,
+    /// The deliveries.
+    worker: JoinHandle<()>,
+}
+
+/// A server that cannot go on ends the gateway; why.
+type Failures = mpsc::Receiver<anyhow::Error>;
+
+fn start(
+    gateway: &Gateway,
+    source: Source,
+    doors: Doors,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<(Running, Failures)> {
+    let Gateway { flow, scanner, history, ids, .. } = gateway;
+    let tls = Arc::new(ArcSwapOption::new(tls));
+    let reload = Reload { source, flow: Arc::clone(flow), tls: Arc::clone(&tls) };
     let tracker = TaskTracker::new();
-    let sessions =
-        Sessions { flow: Arc::clone(&flow), door: Door::default(), ids, tls, tracker: tracker.clone(), stop: stopping.clone() };
-    for listener in listeners {
-        announce(&flow, listener.local_addr()?);
+    let sessions = Sessions {
+        flow: Arc::clone(flow),
+        door: Door::default(),
+        ids: Arc::clone(ids),
+        tls,
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+    };
+    for listener in doors.smtp {
+        announce(flow, listener.local_addr()?);
         tracker.spawn(listen(listener, sessions.clone()));
     }
-    drop(sessions);
-    let worker = tokio::spawn(Arc::clone(&flow).work(stopping.clone(), STOP_PATIENCE));
-    tracker.spawn(janitor::run(Arc::clone(&flow), Arc::clone(&scanner), history.clone(), stopping.clone()));
-
-    let operations = admin::Operations {
-        queue,
-        greylist,
-        history,
-        store: store.clone(),
-        config: Arc::clone(&flow.config),
-        scanner: scanner as Arc<dyn Scanner>,
-        started_at: clock.now(),
-        clock,
-        metrics,
-        reload: reload_operation(reload.clone()),
-    };
-    let operations = Arc::new(operations);
-    let socket = admin::socket_path(&flow.config().data_dir);
-    tracker.spawn(serve_socket(socket, Arc::clone(&operations), stopping.clone()));
-    if let Some(listener) = http {
-        tracker.spawn(serve_http(listener, operations, stopping.clone()));
+    let worker = tokio::spawn(Arc::clone(flow).work(stop.clone(), STOP_PATIENCE));
+    tracker.spawn(janitor::run(Arc::clone(flow), Arc::clone(scanner), history.clone(), stop.clone()));
+    let (failed, failures) = mpsc::channel(1);
+    let operations = Arc::new(operations(gateway, reload.clone()));
+    tracker.spawn(serve_operators(Arc::clone(&operations), admin::socket_path(&flow.config().data_dir), failed, stop.clone()));
+    if let Some(listener) = doors.http {
+        tracker.spawn(serve_http(listener, operations, stop));
     }
     if flow.config().domains.is_empty() {
         tracing::warn!("no domains are configured: every recipient is refused");
     }
-    until_told_to_stop(path, reload).await?;
+    Ok((Running { reload, tracker, worker }, failures))
+}
 
-    // Down in the opposite order: no new sessions or attempts; what has begun ends; then the spool is closed.
-    tracing::info!("stopping: open transactions come to their end");
-    let _ = stop.send(true);
+fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
+    let Gateway { flow, history, metrics, .. } = gateway;
+    admin::Operations {
+        queue: flow.queue.clone(),
+        greylist: flow.greylist.clone(),
+        history: history.clone(),
+        store: flow.store.clone(),
+        config: Arc::clone(&flow.config),
+        scanner: Arc::clone(&flow.scanner),
+        clock: Arc::clone(&flow.clock),
+        metrics: Arc::clone(metrics),
+        reload: Arc::new(move || {
+            let reload = reload.clone();
+            Box::pin(async move { reload.reload().await })
+        }),
+        started_at: flow.now(),
+    }
+}
+
+/// Down in the opposite order: no new sessions or attempts; what has begun ends; then the spool is closed.
+async fn take_down(gateway: Gateway, running: Running) -> anyhow::Result<()> {
+    let Running { reload, tracker, worker } = running;
+    drop(reload);
     tracker.close();
     if tokio::time::timeout(STOP_PATIENCE, tracker.wait()).await.is_err() {
         tracing::warn!("some sessions did not end in time; their senders keep the mail");
     }
     let _ = worker.await;
+    let Gateway { flow, historian, .. } = gateway;
+    let store = flow.store.clone();
+    // The last who writes the mail log: history ends when it has all of it.
     drop(flow);
     if tokio::time::timeout(STOP_PATIENCE, historian).await.is_err() {
         tracing::warn!("history was not written to its end");
@@ -138,13 +205,6 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || store.close()).await.context("closing the spool failed")?;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn bind_all(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
-    let bind_one = |address: &std::net::SocketAddr| {
-        bind(*address).with_context(|| format!("smtp.listen: cannot listen on {address} (is another mail server running there?)"))
-    };
-    config.smtp.listen.iter().map(bind_one).collect()
 }
 
 /// Opens the spool and says what was found.
@@ -183,9 +243,17 @@ async fn keep_history(mut lines: mpsc::Receiver<Line>, history: History) {
     }
 }
 
-async fn serve_socket(path: PathBuf, operations: Arc<admin::Operations>, stop: watch::Receiver<bool>) {
+/// A gateway that nobody can steer must not take mail: when the socket cannot be opened, it ends.
+async fn serve_operators(
+    operations: Arc<admin::Operations>,
+    path: PathBuf,
+    failed: mpsc::Sender<anyhow::Error>,
+    stop: watch::Receiver<bool>,
+) {
     if let Err(error) = admin::serve_socket(path.clone(), operations, told_to_stop(stop)).await {
-        tracing::error!(path = %path.display(), %error, "the admin socket does not work: commands cannot reach this gateway");
+        let why =
+            anyhow::Error::new(error).context(format!("data_dir: commands cannot reach this gateway on {}", path.display()));
+        let _ = failed.send(why).await;
     }
 }
 
@@ -200,28 +268,22 @@ async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn reload_operation(reload: Reload) -> admin::Reload {
-    Arc::new(move || {
-        let reload = reload.clone();
-        Box::pin(async move { reload.reload().await })
-    })
-}
-
-fn announce(flow: &Flow, address: std::net::SocketAddr) {
+fn announce(flow: &Flow, address: SocketAddr) {
     let config = flow.config();
     tracing::info!(%address, hostname = %config.hostname, domains = config.domains.len(), "listening for SMTP");
 }
 
 /// Reloads on SIGHUP and when files change; returns on SIGTERM and SIGINT.
-async fn until_told_to_stop(path: PathBuf, reload: reload::Reload) -> anyhow::Result<()> {
+async fn until_told_to_stop(reload: &Reload, failures: &mut Failures) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut changes = watch_files(&Source::new(&path));
+    let mut changes = watch_files(&reload.source);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            Some(failure) = failures.recv() => return Err(failure),
             _ = hangup.recv() => {}
             Some(()) = changes.recv() => {}
         }

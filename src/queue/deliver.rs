@@ -89,6 +89,7 @@ impl Drop for Permit {
 
 impl Queue {
     /// Waits until something is due and may start (deliveries per domain and in all are bounded), and hands it out.
+    /// Let it run to its end: what it was about to hand out when it is dropped is put off, a scan for [`scans::LEASE`].
     pub async fn next(&self) -> Job {
         let shared = &self.shared;
         loop {
@@ -205,7 +206,6 @@ impl Shared {
             // The one handed out is the best known.
             Err(_) => (entry, false),
         };
-        self.host_answered(&entry, permit.slot, &recipients, &outcomes, now);
         let changes = recipients.iter().zip(&outcomes).map(|(index, outcome)| {
             let change = match outcome {
                 // Dropped by an operator down to the last recipient: there is nobody to try or to tell any more.
@@ -215,7 +215,9 @@ impl Shared {
             };
             (*index, change)
         });
-        let recorded = self.record(&entry, changes.collect(), now).await;
+        let changes: Vec<_> = changes.collect();
+        self.host_answered(&entry, permit.slot, &changes, &outcomes, now);
+        let recorded = self.record(&entry, changes, now).await;
         if let Err(error) = &recorded {
             tracing::error!(id = %permit.id, %destination, %error, "the end of a delivery could not be recorded");
         }
@@ -227,17 +229,21 @@ impl Shared {
     }
 
     /// Pauses the destination when its host was away, opens it when not. Before anything is written: meanwhile no other
-    /// message shall run into the same wall.
-    fn host_answered(&self, entry: &Entry, slot: usize, recipients: &[usize], outcomes: &[Outcome], now: Timestamp) {
-        let away = |outcome: &Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Host, .. });
-        let failed = recipients.iter().zip(outcomes).filter(|(_, outcome)| away(outcome));
-        let attempts = failed.map(|(index, _)| entry.progress.recipients[*index].attempts.saturating_add(1)).min();
+    /// message shall run into the same wall. The pause ends when one of these is due, at the latest at the end of its lifetime.
+    fn host_answered(&self, entry: &Entry, slot: usize, changes: &[(usize, Change)], outcomes: &[Outcome], now: Timestamp) {
+        let is_away = |outcome: &Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Host, .. });
+        let untils =
+            changes.iter().zip(outcomes).filter(|(_, outcome)| is_away(outcome)).map(|((index, change), _)| match change {
+                Change::Defer { due, .. } => *due,
+                _ => {
+                    let attempts = entry.progress.recipients[*index].attempts.saturating_add(1);
+                    now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts)
+                }
+            });
+        let until = untils.min();
         let mut state = self.state();
-        match attempts {
-            Some(attempts) => {
-                let wait = retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts);
-                state.schedule.pause(slot, now + wait, now);
-            }
+        match until {
+            Some(until) => state.schedule.pause(slot, until, now),
             None => state.schedule.open(slot),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use regex::Regex;
+use regex::bytes::Regex;
 use serde::Deserialize;
 
 use super::checks::{self, Check};
@@ -97,7 +97,7 @@ pub(super) struct Rule {
     pub why: String,
     /// Its place in [`Rules::families`].
     pub family: usize,
-    /// The message gets this level whatever else was found.
+    /// The message gets this level, or a higher one when the other rules alone reach it.
     pub level: Option<SpamLevel>,
     pub condition: Condition,
     pub hit: Vec<Example>,

@@ -29,8 +29,8 @@ pub(super) fn evidence(found: &str) -> String {
     snippet
 }
 
-/// Text folded for phrases: lower case, any white space as one blank, nothing invisible, look-alike letters of other
-/// alphabets as the Latin ones they imitate. Bounded to [`TEXT_MAX`].
+/// Text folded for phrases: lower case, any white space as one blank, typographic apostrophes and dashes as plain ones,
+/// nothing invisible, look-alike letters of other alphabets as the Latin ones they imitate. Bounded to [`TEXT_MAX`].
 #[derive(Default)]
 pub(super) struct Folded {
     pub text: String,
@@ -81,7 +81,9 @@ impl Folded {
                 }
                 self.word.start = self.text.len();
             }
-            _ if letter.is_whitespace() || letter.is_control() => self.blank(),
+            '‘' | '’' | '´' => self.push_char('\''),
+            '‐'..='―' => self.push_char('-'),
+            _ if letter.is_whitespace() || letter == '\u{2800}' || letter.is_control() => self.blank(),
             '\u{ad}' => {}
             _ if is_invisible(letter) => self.invisible_pending += 1,
             _ => match styled(letter) {

@@ -139,7 +139,8 @@ fn succeed(spool: &Spool, batch: Vec<Request>, written: &journal::Written) {
         // Whoever asked may have gone away: a session that was cut off.
         let _ = request.reply.send(Ok(()));
     }
-    let mark = Mark { segment: written.segment, stamp: written.stamp, offset: written.end };
+    let journal::Written { segment, stamp, end, highest, .. } = *written;
+    let mark = Mark { segment, stamp, offset: end, highest };
     spool.index(changes, Some(mark));
 }
 

@@ -23,6 +23,8 @@ pub struct Mark {
     /// The segment's stamp: another segment of the same number is another segment.
     pub stamp: u64,
     pub offset: u64,
+    /// The highest session id before this place, which a start that reads no further must not use again.
+    pub highest: u64,
 }
 
 /// Where the copy is kept. All calls block; errors are words for the log. Implementors: sled, and memory for simulations.
@@ -222,7 +224,7 @@ mod tests {
         let (mut sled, doubt) = SledIndex::open(directory.path()).unwrap();
         assert_eq!(doubt, None);
         let mut memory = MemoryIndex::default();
-        let marks = [1, 2, 3].map(|offset| Mark { segment: 1, stamp: u64::MAX, offset });
+        let marks = [1, 2, 3].map(|offset| Mark { segment: 1, stamp: u64::MAX, offset, highest: 7 * offset });
         let steps: [(Vec<Change>, Option<Mark>); 4] = [
             ((1..=20).map(|number| (id(number), Some(place(number)))).collect(), Some(marks[0])),
             (vec![(id(3), None), (id(4), Some(place(99)))], None),

@@ -63,6 +63,8 @@ pub struct Written {
     pub stamp: u64,
     /// Everything before it is durable.
     pub end: u64,
+    /// The highest session id so far.
+    pub highest: u64,
 }
 
 /// A large buffer is given back after a batch that needed it.
@@ -117,7 +119,7 @@ impl Journal {
         self.previous = Some(Previous::new(head.number, head.end));
         let session = |draft: &&Draft| draft.id.session.to_u64();
         self.highest = self.highest.max(drafts.iter().map(session).max().unwrap_or_default());
-        let result = Written { spots, segment: head.number, stamp: head.stamp, end: head.end };
+        let result = Written { spots, segment: head.number, stamp: head.stamp, end: head.end, highest: self.highest };
         let is_over = head.end >= self.segment_size;
         if let Some(segment) = lock(&self.table).segments.get_mut(&head.number) {
             segment.end = head.end;

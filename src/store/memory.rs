@@ -22,11 +22,14 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 /// Pairs in each part when there is no sled.
 const UNSAVED_MAX: usize = 100_000;
 
+/// A part that is not saved.
+type Unsaved = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
+
 /// The whole memory, from which [`Memory`] are parts.
 pub struct MemoryBase {
     database: Option<sled::Db>,
     /// Parts, when there is no database.
-    unsaved: Mutex<BTreeMap<String, Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>>>,
+    unsaved: Mutex<BTreeMap<String, Unsaved>>,
     has_failed: Arc<AtomicBool>,
     flusher: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
@@ -118,7 +121,7 @@ pub struct Memory {
 #[derive(Clone)]
 enum Pairs {
     Sled(sled::Tree),
-    Unsaved(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>),
+    Unsaved(Unsaved),
 }
 
 #[derive(Clone, Copy)]
@@ -197,7 +200,7 @@ impl Memory {
         let change = move |before: Option<&[u8]>| change(before).filter(|value| fits(value));
         let update = move |memory: &Memory| match &memory.pairs {
             Pairs::Sled(tree) => {
-                let written = memory.call(|| tree.update_and_fetch(&key, |before| change(before)));
+                let written = memory.call(|| tree.update_and_fetch(&key, &change));
                 written.flatten().map(|value| value.to_vec())
             }
             Pairs::Unsaved(pairs) => {

@@ -77,8 +77,12 @@ impl Recent {
 
     /// A state read from disk, under the message's stripe lock.
     pub fn remember(&mut self, entry: &Arc<Entry>) {
-        self.put_in(entry);
-        self.evict();
+        let id = entry.envelope.id;
+        if !self.slots.contains_key(&id) {
+            let durable = Some(Arc::clone(entry));
+            self.insert(id, Slot { durable, used: true, ..Slot::new(Arc::clone(entry), None) });
+            self.evict();
+        }
     }
 
     /// A content read from disk.
@@ -103,16 +107,18 @@ impl Recent {
     }
 
     /// A record is on its way that turns `before`, looked up under the same stripe lock, into `entry`. The generation it
-    /// belongs to.
-    pub fn changing(&mut self, before: &Arc<Entry>, entry: Arc<Entry>, is_done: bool) -> u64 {
-        // It may have been evicted since the lookup: then nothing of it is on its way, and `before` is what is on disk.
-        self.put_in(before);
-        let slot = self.slots.get_mut(&entry.envelope.id).expect("put in above");
+    /// belongs to; `None` when `before` is not the newest state any more, because the record that brought it about has
+    /// failed, or is not here any more: look again.
+    pub fn changing(&mut self, before: &Arc<Entry>, entry: Arc<Entry>, is_done: bool) -> Option<u64> {
+        let slot = self.slots.get_mut(&entry.envelope.id)?;
+        if slot.is_done || !Arc::ptr_eq(&slot.entry, before) {
+            return None;
+        }
         slot.entry = entry;
         slot.is_done = is_done;
         slot.pending += 1;
         slot.used = true;
-        slot.generation
+        Some(slot.generation)
     }
 
     /// Whether no record that this one was built upon has failed.
@@ -157,13 +163,6 @@ impl Recent {
         }
     }
 
-    fn put_in(&mut self, entry: &Arc<Entry>) {
-        let id = entry.envelope.id;
-        if !self.slots.contains_key(&id) {
-            self.insert(id, Slot { durable: Some(Arc::clone(entry)), ..Slot::new(Arc::clone(entry), None) });
-        }
-    }
-
     fn insert(&mut self, id: QueueId, slot: Slot) {
         self.bytes += slot.cost;
         if let Some(before) = self.slots.insert(id, slot) {
@@ -176,9 +175,10 @@ impl Recent {
         }
     }
 
-    /// Second chance: what was used since the last look stays for one more round.
+    /// Second chance: what was used since the last look stays for one more round. Nothing is looked at twice, so what was
+    /// just put in as used stays.
     fn evict(&mut self) {
-        let mut looks = 2 * self.order.len();
+        let mut looks = self.order.len();
         while self.bytes > self.bytes_max && looks > 0 {
             looks -= 1;
             let Some(id) = self.order.pop_front() else { return };
@@ -230,20 +230,32 @@ mod tests {
         Arc::new(entry)
     }
 
+    fn newest(recent: &mut Recent) -> Arc<Entry> {
+        let Known::Here(entry) = recent.get(id(1)) else { panic!("it is here") };
+        entry
+    }
+
+    fn change(recent: &mut Recent, attempts: u32) -> u64 {
+        let before = newest(recent);
+        recent.changing(&before, after(attempts), false).unwrap()
+    }
+
     #[test]
     fn a_failed_record_takes_those_built_upon_it_with_it() {
         let mut recent = Recent::new(1 << 20);
         let accepted = recent.accepting(after(0), body(10));
         assert!(recent.is_current(id(1), accepted));
         recent.committed(&after(0), false);
-        let first = recent.changing(&after(0), after(1), false);
-        let second = recent.changing(&after(1), after(2), false);
+        let first = change(&mut recent, 1);
+        let second = change(&mut recent, 2);
         assert_eq!(attempts(&mut recent, 1), Some(2), "the newest state is seen before it is durable");
+        let seen_before = newest(&mut recent);
         recent.failed(id(1), first);
         assert!(!recent.is_current(id(1), second));
+        assert_eq!(recent.changing(&seen_before, after(3), false), None, "looked up before the failure");
         recent.failed(id(1), second);
         assert_eq!(attempts(&mut recent, 1), Some(0));
-        let third = recent.changing(&after(0), after(1), false);
+        let third = change(&mut recent, 1);
         assert!(recent.is_current(id(1), third));
     }
 
@@ -251,7 +263,7 @@ mod tests {
     fn a_message_that_could_not_be_accepted_is_gone_with_its_changes() {
         let mut recent = Recent::new(1 << 20);
         let accepted = recent.accepting(after(0), body(10));
-        let judged = recent.changing(&after(0), after(1), false);
+        let judged = change(&mut recent, 1);
         recent.failed(id(1), accepted);
         assert!(!recent.is_current(id(1), judged));
         recent.failed(id(1), judged);
@@ -277,7 +289,8 @@ mod tests {
         let mut recent = Recent::new(1 << 20);
         recent.accepting(after(0), body(10));
         recent.committed(&after(0), false);
-        let done = recent.changing(&after(0), after(1), true);
+        let before = newest(&mut recent);
+        let done = recent.changing(&before, after(1), true).unwrap();
         assert!(matches!(recent.get(id(1)), Known::Gone));
         recent.failed(id(1), done);
         assert_eq!(attempts(&mut recent, 1), Some(0));

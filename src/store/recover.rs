@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::mail::{QueueId, SessionId};
-use crate::outside::{Disk, DiskFile};
+use crate::outside::{Disk, DiskFile, read_exact_at};
 
 use super::commit::after_record;
 use super::damage::Damage;
@@ -133,7 +133,7 @@ impl<'a> Start<'a> {
         let path = segment_path(&self.paths.spool, number);
         let file = self.disk.open(&path)?;
         let mut bytes = [0; SEGMENT_HEADER];
-        let is_read = crate::outside::read_exact_at(&*file, &mut bytes, 0).is_ok();
+        let is_read = read_exact_at(&*file, &mut bytes, 0).is_ok();
         let header = SegmentHeader::decode(&bytes, number).filter(|_| is_read);
         let stamp = match header {
             Some(header) => {
@@ -176,9 +176,10 @@ impl<'a> Start<'a> {
         };
         let fits = |segment: &&Segment| segment.stamp == mark.stamp && mark.offset <= segment.end;
         if self.table.segments.get(&mark.segment).filter(fits).is_none() {
+            self.report_cut_off(mark);
             return Ok(Err("the index and the journal do not belong together".to_owned()));
         }
-        self.highest = self.table.iter().next_back().map_or(0, |(id, _)| id.session.to_u64()).max(self.highest);
+        self.highest = self.highest.max(mark.highest);
         for (number, segment) in self.table.segments.range_mut(..mark.segment) {
             segment.end = self.known.get(number).map_or(segment.end, |known| known.end.min(segment.end));
         }
@@ -191,6 +192,15 @@ impl<'a> Start<'a> {
         };
         let all_fit = self.table.iter().all(|(_, place)| fits(place));
         Ok(if all_fit { Ok(()) } else { Err("the index names records that the journal does not have".to_owned()) })
+    }
+
+    /// The index knows how far the journal was durable. A segment that ends before that was cut off by somebody else, and
+    /// what stood there is lost: nothing of it can be set aside, so all there is to do is to say it.
+    fn report_cut_off(&mut self, mark: Mark) {
+        let Some(segment) = self.table.segments.get(&mark.segment).filter(|segment| segment.stamp == mark.stamp) else { return };
+        let (number, end, lost) = (mark.segment, segment.end, mark.offset.saturating_sub(segment.end));
+        self.report.damaged.push(format!("segment {number} was cut off at {end}: at least {lost} bytes of it are lost"));
+        self.found_at_list = self.report.damaged.len();
     }
 
     /// Forgets the index and replays the whole journal.
@@ -271,8 +281,12 @@ impl<'a> Start<'a> {
             }
         }
         if known_end.is_none() {
-            // Written, read back, but perhaps never synced: an interrupted batch is whole or in parts in the kernel's
-            // memory only. From now on it counts, so it must not go away in a power cut to come.
+            // Header and interrupted batch may be in the kernel's memory only. From now on it counts, so it must not go away in a
+            // power cut to come. Written again before the sync: if the sync that the last process died in has failed, the
+            // kernel calls these pages clean, and another sync would do nothing. A crash in between: it is still the
+            // interrupted batch that nobody was told anything about.
+            write_again(&*file, 0..SEGMENT_HEADER as u64)?;
+            write_again(&*file, durable.max(SEGMENT_HEADER as u64)..scan.end)?;
             file.sync()?;
         }
         Ok(known_end.unwrap_or(scan.end))
@@ -328,24 +342,36 @@ impl<'a> Start<'a> {
         self.report.messages = self.table.len() as u64;
         self.report.highest = SessionId::from_u64(self.highest).filter(|_| self.highest > 0);
         let newest = self.table.segments.last_key_value();
-        let mark = newest.map(|(number, segment)| Mark { segment: *number, stamp: segment.stamp, offset: segment.end });
+        let previous = newest.map(|(number, segment)| Previous {
+            torn_from: self.torn.start,
+            torn_to: self.torn.end.min(segment.end),
+            ..Previous::new(*number, segment.end)
+        });
+        // In front of the holes, so that a start before the next segment is begun finds them again.
+        let torn_from = if self.torn.is_empty() { u64::MAX } else { self.torn.start };
+        let highest = self.highest;
+        let mark = newest.map(|(number, segment)| {
+            let offset = segment.end.min(torn_from);
+            Mark { segment: *number, stamp: segment.stamp, offset, highest }
+        });
         let changes = if self.is_rebuilt {
             self.table.iter().map(|(id, place)| (*id, Some(*place))).collect()
         } else {
             self.touched.iter().map(|id| (*id, self.table.get(*id))).collect()
         };
-        Ok(Recovered {
-            previous: mark.map(|mark| Previous {
-                torn_from: self.torn.start,
-                torn_to: self.torn.end.min(mark.offset),
-                ..Previous::new(mark.segment, mark.offset)
-            }),
-            mark,
-            changes,
-            last: self.last,
-            highest: self.highest,
-            table: self.table,
-            report: self.report,
-        })
+        Ok(Recovered { previous, mark, changes, last: self.last, highest: self.highest, table: self.table, report: self.report })
     }
+}
+
+/// Writes what stands there in the same place.
+fn write_again(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let mut at = range.start;
+    while at < range.end {
+        let mut piece = vec![0; PIECE.min(range.end - at) as usize];
+        read_exact_at(file, &mut piece, at)?;
+        file.write_at(&piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }

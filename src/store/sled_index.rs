@@ -20,7 +20,7 @@ const CACHE: u64 = 64 << 20;
 /// The mark's key. Ids are 12 bytes and begin with a zero bit pattern, so it is never one.
 const MARK: &[u8] = b"\xffmark";
 const PLACE_LENGTH: usize = 25;
-const MARK_LENGTH: usize = 20;
+const MARK_LENGTH: usize = 28;
 
 /// A copy of the table in sled.
 pub struct SledIndex {
@@ -194,14 +194,15 @@ fn write_mark(mark: &Mark) -> [u8; MARK_LENGTH] {
     let mut bytes = [0; MARK_LENGTH];
     bytes[..4].copy_from_slice(&mark.segment.to_le_bytes());
     bytes[4..12].copy_from_slice(&mark.stamp.to_le_bytes());
-    bytes[12..].copy_from_slice(&mark.offset.to_le_bytes());
+    bytes[12..20].copy_from_slice(&mark.offset.to_le_bytes());
+    bytes[20..].copy_from_slice(&mark.highest.to_le_bytes());
     bytes
 }
 
 fn read_mark(bytes: &[u8]) -> Option<Mark> {
     let bytes: &[u8; MARK_LENGTH] = bytes.try_into().ok()?;
     let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    Some(Mark { segment: number(bytes, 0), stamp: long(4), offset: long(12) })
+    Some(Mark { segment: number(bytes, 0), stamp: long(4), offset: long(12), highest: long(20) })
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {

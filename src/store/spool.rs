@@ -3,10 +3,10 @@
 //! A message is found in three places, asked in this order: `recent` (memory; the only one that knows records on their
 //! way), `table` (where the journal holds it), the segment itself.
 //!
-//! Locks, and the order in which they may be held together: stripe → commits → recent → table. A stripe belongs to the messages whose
-//! ids fall into it: who holds it is the only one who changes these messages, so the order of their records in the journal
-//! is the order of their changes. Stripes are held during disk reads, therefore never waited for on an async thread. The
-//! commit thread takes no stripe.
+//! Locks, and the order in which they may be held together: stripe → commits → recent → table. A stripe belongs to the
+//! messages whose ids fall into it: who holds it is the only one who changes these messages, so the order of their records
+//! in the journal is the order of their changes. Stripes are held during disk reads, therefore never waited for on an
+//! async thread. The commit thread takes no stripe.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -160,7 +160,7 @@ impl Spool {
     }
 
     /// The same without blocking, when memory knows the message and nobody else is at its stripe. `Err` gives back what
-    /// [`Spool::change`] needs.
+    /// [`Spool::change`] needs. Only a message that is evicted right after it was found, against its second chance, is read here.
     pub fn change_at_once<T, C: FnOnce(&Envelope, &mut Progress) -> T>(
         &self,
         id: QueueId,
@@ -192,7 +192,7 @@ impl Spool {
         let kind = Kind::of_change(&before.progress, &progress);
         let draft = Draft::state(kind, id, &progress);
         let entry = Arc::new(Entry { envelope: before.envelope.clone(), progress });
-        let generation = lock(&self.recent).changing(before, Arc::clone(&entry), kind == Kind::Done);
+        let generation = self.begin_change(before, &entry, kind == Kind::Done)?;
         let (reply, written) = oneshot::channel();
         let request = Request { draft, entry: Arc::clone(&entry), generation, file: None, permit: Some(permit), reply };
         self.send(&lock(&self.commits), request)?;
@@ -211,7 +211,7 @@ impl Spool {
         };
         let content = self.content(id, place)?;
         let draft = Draft::whole(Kind::Carried, &entry, content);
-        let generation = lock(&self.recent).changing(&entry, Arc::clone(&entry), false);
+        let generation = self.begin_change(&entry, &entry, false)?;
         let (reply, written) = oneshot::channel();
         let request = Request { draft, entry, generation, file: None, permit: None, reply };
         self.send(&lock(&self.commits), request)?;
@@ -316,7 +316,13 @@ impl Spool {
     pub fn look_at_free_bytes(&self) {
         match self.disk.free_bytes(&self.paths.spool) {
             Ok(free) => self.free.store(free, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "cannot ask how much of the spool's disk is free"),
+            // A spool whose directory is gone still takes bytes, into files without a name: nothing new may be trusted to it.
+            Err(error) => {
+                if self.free.swap(0, Ordering::Relaxed) > 0 {
+                    let path = self.paths.spool.display();
+                    tracing::error!(%error, %path, "the spool's disk cannot be asked for room: no mail is taken until it can");
+                }
+            }
         }
     }
 
@@ -357,6 +363,20 @@ impl Spool {
         let entry = self.entry(id)?;
         lock(&self.recent).remember(&entry);
         Ok(entry)
+    }
+
+    /// Puts the new state in, unless `before`, which it was made from, turned out to be one whose record failed. The stripe is
+    /// held; looked up again because it may have been evicted since.
+    fn begin_change(&self, before: &Arc<Entry>, entry: &Arc<Entry>, is_done: bool) -> Result<u64, StoreError> {
+        loop {
+            let newest = self.newest(before.envelope.id)?;
+            if newest.progress != before.progress {
+                return Err(io_error("changing a message", io::Error::other("a change before this one could not be written")));
+            }
+            if let Some(generation) = lock(&self.recent).changing(&newest, Arc::clone(entry), is_done) {
+                return Ok(generation);
+            }
+        }
     }
 
     fn read_entry(&self, id: QueueId) -> Result<Entry, StoreError> {

@@ -562,7 +562,8 @@ async fn on_a_real_disk_a_broken_or_missing_index_is_rebuilt() {
     assert_eq!((recovery.messages, recovery.rebuilt), (10, None));
 }
 
-/// Not a test of anything: prints what group commit gives here. `cargo test --lib store::tests::throughput -- --ignored --nocapture`
+/// Not a test of anything: prints what group commit gives here.
+/// `cargo test --lib store::tests::throughput -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn throughput() {

@@ -170,7 +170,7 @@ impl MailLog {
             id = %line.id,
             client = line.client.map(tracing::field::display),
             from = line.from.as_deref(),
-            to = (!line.to.is_empty()).then(|| line.to.join(",")),
+            to = (!line.to.is_empty()).then(|| named(&line.to)),
             text = (!line.text.is_empty()).then_some(line.text.as_str()),
             "{}", line.what
         );
@@ -180,6 +180,13 @@ impl MailLog {
             self.metrics.history_left_out();
         }
     }
+}
+
+/// Recipients as one line of the log names them; history gets them all.
+fn named(to: &[String]) -> String {
+    let more = to.len().saturating_sub(RECIPIENTS_NAMED);
+    let named = to.iter().take(RECIPIENTS_NAMED).map(String::as_str).collect::<Vec<_>>().join(",");
+    if more > 0 { format!("{named},and {more} more") } else { named }
 }
 
 impl Line {

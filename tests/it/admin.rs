@@ -1,6 +1,5 @@
 //! Steering over the real socket, with a real spool and queue behind it.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -125,10 +124,8 @@ impl House {
     }
 }
 
-fn until(stopped: tokio::sync::oneshot::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
-    async {
-        let _ = stopped.await;
-    }
+async fn until(stopped: tokio::sync::oneshot::Receiver<()>) {
+    let _ = stopped.await;
 }
 
 fn config(directory: &Path) -> Config {

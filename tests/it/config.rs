@@ -227,3 +227,11 @@ fn any_text_is_answered_in_bounded_output_and_without_a_panic() {
         assert!(printed.len() < 200_000, "{} bytes for {:?}…", printed.len(), &text[..9]);
     }
 }
+
+#[test]
+fn the_readmes_configuration_is_valid() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("README shows a configuration");
+    let config = Config::parse(text, Path::new("README.md")).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.domains.len(), 1);
+}

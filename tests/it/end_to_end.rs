@@ -63,7 +63,7 @@ fn clean_mail_arrives_byte_for_byte() {
     assert!(arrived.contains(&original), "{arrived}");
     assert!(arrived.contains(&format!("with ESMTP id {id}")), "{arrived}");
     let trace = gateway.ask(&["trace", &id]);
-    for word in ["queued", "scanned", "judged", "decided", "delivered"] {
+    for word in ["queued", "scanned", "decided", "delivered"] {
         assert!(trace.contains(word), "{word} in {trace}");
     }
     assert_eq!(gateway.ask_json(&["queue", "list"])["messages"].as_array().map(Vec::len), Some(0));
@@ -147,7 +147,7 @@ fn a_first_try_is_greylisted_and_the_list_survives_a_restart() {
     assert!(gateway.stop());
     gateway.restart();
     let listed = gateway.ask_json(&["greylist", "list"]);
-    assert_eq!(listed["records"][0]["sender"], "joe@sender.test", "{listed}");
+    assert_eq!(listed[0]["sender"], "joe@sender.test", "{listed}");
     wait_for("the delay to be over", || (send(&gateway, "jane@up.test", &mail("clean.eml"), &[])["code"] == 250).then_some(()));
     // The network has passed: another sender does not wait.
     let output = swaks(&gateway, &["--from", "new@sender.test", "--to", "max@up.test"]);

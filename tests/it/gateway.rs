@@ -98,8 +98,18 @@ pub fn domain(name: &str, port: u16, more: &str) -> String {
 impl Gateway {
     /// Starts it with these sections after the common ones and waits until it listens.
     pub fn start(clamd: &Path, sections: &str) -> Gateway {
+        Gateway::start_with(clamd, &[], sections)
+    }
+
+    /// The same with these pieces of the common sections replaced by others.
+    #[track_caller]
+    pub fn start_with(clamd: &Path, changes: &[(&str, &str)], sections: &str) -> Gateway {
         let directory = tempfile::tempdir().expect("a scratch directory");
-        let text = preamble(directory.path(), clamd) + sections;
+        let mut text = preamble(directory.path(), clamd) + sections;
+        for (before, after) in changes {
+            assert!(text.contains(before), "{before} is not in {text}");
+            text = text.replace(before, after);
+        }
         std::fs::write(directory.path().join("feedgate.toml"), text).expect("the configuration can be written");
         let (process, smtp, log) = launch(directory.path());
         Gateway { process, directory, smtp, log }
@@ -123,6 +133,15 @@ impl Gateway {
     pub fn reload(&self) {
         let status = Command::new("kill").args(["-HUP", &self.process.0.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()));
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     pub fn config(&self) -> PathBuf {
@@ -178,7 +197,9 @@ fn launch(directory: &Path) -> (Process, SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listening = || -> Option<SocketAddr> {
         let log = log.lock().expect("readable");
         let line = log.iter().find(|line| line.contains("listening for SMTP"))?;
-        serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.parse().ok()
+        let in_text = || line.split("address=").nth(1)?.split(' ').next().map(str::to_owned);
+        let in_json = |line: serde_json::Value| line["address"].as_str().map(str::to_owned);
+        serde_json::from_str(line).map_or_else(|_| in_text(), in_json)?.parse().ok()
     };
     let started = Instant::now();
     loop {

@@ -30,9 +30,7 @@ fn sources() -> Vec<(String, PathBuf)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs")
-                && path.file_name().is_some_and(|name| name != "tests.rs")
-            {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !path.to_string_lossy().ends_with("tests.rs") {
                 let first = path.strip_prefix(&root).expect("below src").components().next().expect("a name");
                 let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
                 found.push((module, path));
@@ -75,7 +73,7 @@ fn imports_go_down_the_rows() {
                 // The simulated outside may use the words and the seams, and nobody in the house may use it.
                 (None, Some(to)) => module == "sim" && to.0 >= 5,
                 (_, None) => {
-                    !place(&module).is_some() || (import != "sim" && !import.is_empty() && import.starts_with(char::is_uppercase))
+                    place(&module).is_none() || (import != "sim" && !import.is_empty() && import.starts_with(char::is_uppercase))
                 }
             };
             if !allowed {

@@ -1,11 +1,16 @@
 //! All integration tests, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod admin;
+mod bad_input;
 mod clamd;
 mod config;
 mod dialogs;
 mod end_to_end;
+mod flow;
 mod gateway;
 mod greylist;
 mod layout;
+mod rules;
 mod scan;
+mod world;

@@ -88,6 +88,14 @@ pub(super) fn named_in(folded: &str) -> Option<&'static Brand> {
     BRANDS.iter().find(named)
 }
 
+/// The brand whose own domain this is; none for those whose customers have mailboxes there, or that write through many
+/// services, since mail from them comes from everywhere.
+pub(super) fn owner_of(domain: &str) -> Option<&'static Brand> {
+    const OPEN: [&str; 5] = ["microsoft", "google", "apple id", "sparkasse", "volksbank"];
+    let closed = |brand: &&Brand| !brand.words.iter().any(|word| OPEN.contains(word));
+    BRANDS.iter().filter(closed).find(|brand| brand.owns(domain))
+}
+
 /// The brand that a host pretends to be: its name as a label or a part of one, below somebody else's domain.
 pub(super) fn imitated_by(host: &str) -> Option<&'static Brand> {
     const DISTINCT: [&str; 16] = [

@@ -3,7 +3,7 @@
 use crate::spam::facts::{Attachment, Facts, Flaw};
 
 /// Fewer letters than this are hardly a word.
-const HARDLY_A_WORD: usize = 100;
+const HARDLY_A_WORD: usize = 80;
 /// A newsletter's preview line, which is hidden, stays below this.
 const PREVIEW_LETTERS: usize = 400;
 
@@ -14,7 +14,9 @@ pub(super) fn html_without_text(facts: &Facts) -> Option<String> {
 
 pub(super) fn image_instead_of_text(facts: &Facts) -> Option<String> {
     let images = facts.html.images + facts.mime.inline_images;
-    let hardly = facts.html.images > 0 && facts.text_letters < HARDLY_A_WORD;
+    // A picture from the family leads nowhere.
+    let leads = facts.links.clickable().next().is_some();
+    let hardly = leads && facts.html.images > 0 && facts.text_letters < HARDLY_A_WORD;
     hardly.then(|| format!("{images} images, {} letters", facts.text_letters))
 }
 

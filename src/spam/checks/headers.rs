@@ -39,7 +39,12 @@ pub(super) fn from_without_address(facts: &Facts) -> Option<String> {
     if !facts.headers.has("From") {
         return None;
     }
-    let usable = facts.author().is_some_and(|author| author.domain().contains('.') && !author.local().is_empty());
+    // Bounces come from `MAILER-DAEMON` and say so in the envelope.
+    if facts.door.as_ref().is_some_and(|door| door.sender_domain.is_none()) {
+        return None;
+    }
+    let from = &facts.headers.from;
+    let usable = !from.is_empty() && from.iter().all(|author| author.domain().contains('.') && !author.local().is_empty());
     (!usable).then(|| value_of(facts, "From"))
 }
 
@@ -55,9 +60,23 @@ pub(super) fn from_name_other_address(facts: &Facts) -> Option<String> {
 
 pub(super) fn from_name_brand(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
-    let name = Folded::of(&author.name).text;
-    let brand = brands::named_in(&name)?;
+    // All names of the field: `From: PayPal, Service, <x@evil.example>` is a list of three.
+    let names: Vec<&str> = facts.headers.from.iter().flat_map(|from| [from.name.as_str(), unaddressed(&from.address)]).collect();
+    let brand = brands::named_in(&Folded::of(&names.join(" ")).text)?;
     (!author.domain().is_empty() && !brand.owns(author.domain())).then(|| format!("{} <{}>", author.name, author.address))
+}
+
+pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let door = facts.door.as_ref()?;
+    let brand = brands::owner_of(author.domain())?;
+    let sent_by_brand = [&door.sender_domain, &door.reverse_name].into_iter().flatten().any(|domain| brand.owns(domain));
+    (!sent_by_brand && door.sender_domain.is_some()).then(|| author.address.clone())
+}
+
+/// An entry of an address list that is no address is read as one without a host.
+fn unaddressed(address: &str) -> &str {
+    if address.contains('@') { "" } else { address }
 }
 
 pub(super) fn from_is_recipient(facts: &Facts) -> Option<String> {
@@ -74,6 +93,10 @@ pub(super) fn from_is_recipient(facts: &Facts) -> Option<String> {
 pub(super) fn from_random_mailbox(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     let local = author.local().split('+').next().unwrap_or_default();
+    // Mailing services that write their book-keeping into From mark it so.
+    if local.contains(['#', '=']) {
+        return None;
+    }
     let bytes = local.as_bytes();
     let switches = bytes.windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
     let consonants = local.split(|letter: char| !letter.is_ascii_alphabetic() || "aeiouy".contains(letter));
@@ -127,7 +150,7 @@ pub(super) fn subject_disguised(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn subject_names_recipient(facts: &Facts) -> Option<String> {
-    let subject = facts.headers.subject.to_lowercase();
+    let subject = without_prefixes(&facts.headers.subject).to_lowercase();
     let subject = subject.as_str();
     let named = |address: &str| {
         let local = address.split('@').next().unwrap_or_default();
@@ -135,9 +158,21 @@ pub(super) fn subject_names_recipient(facts: &Facts) -> Option<String> {
             || subject.split(|letter: char| !letter.is_alphanumeric() && !"._-+".contains(letter)).any(|word| word == local);
         subject.contains(address) || local.len() >= 4 && !brands::is_role(local) && as_word()
     };
-    let door = facts.door.iter().flat_map(|door| door.recipients.iter().map(|(_, address)| address.as_str()));
-    let to = facts.headers.to.iter().map(|to| to.address.as_str());
-    door.chain(to).take(20).find(|address| address.contains('@') && named(address)).map(|_| facts.headers.subject.clone())
+    let mut recipients = facts.door.iter().flat_map(|door| door.recipients.iter().map(|(_, address)| address.as_str()));
+    recipients.any(named).then(|| facts.headers.subject.clone())
+}
+
+/// Small and capital letters and digits that change at almost every second step. `JavaScript` and `iPhone15Pro` stay below.
+pub(super) fn subject_random_word(facts: &Facts) -> Option<String> {
+    let kind = |byte: u8| (byte.is_ascii_digit(), byte.is_ascii_uppercase());
+    let random = |word: &&str| {
+        let bytes = word.as_bytes();
+        let changes = bytes.windows(2).filter(|two| kind(two[0]) != kind(two[1])).count();
+        let small = bytes.iter().filter(|byte| byte.is_ascii_lowercase()).count();
+        let capitals = bytes.iter().filter(|byte| byte.is_ascii_uppercase()).count();
+        (10..=60).contains(&bytes.len()) && small >= 3 && capitals >= 3 && changes * 5 >= bytes.len() * 2
+    };
+    facts.headers.subject.split(|letter: char| !letter.is_ascii_alphanumeric()).find(random).map(str::to_owned)
 }
 
 pub(super) fn subject_reply_without_thread(facts: &Facts) -> Option<String> {
@@ -158,6 +193,12 @@ pub(super) fn subject_encoded_ascii(facts: &Facts) -> Option<String> {
 pub(super) fn fields_doubled(facts: &Facts) -> Option<String> {
     const ONCE: [&str; 6] = ["From", "Subject", "Date", "Message-ID", "To", "Reply-To"];
     ONCE.iter().find(|name| facts.headers.named(name).count() > 1).map(|name| format!("{name} twice"))
+}
+
+/// Mail that passed Exchange and two filters has about 100 fields and 12 hops.
+pub(super) fn fields_beyond_use(facts: &Facts) -> Option<String> {
+    let headers = &facts.headers;
+    (headers.count > 200 || headers.received > 25).then(|| format!("{} fields, {} Received", headers.count, headers.received))
 }
 
 /// RFC 6532 allows UTF-8; other raw bytes are readable to nobody for sure.

@@ -60,11 +60,11 @@ pub(super) fn link_brand_host(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn link_data(facts: &Facts) -> Option<String> {
-    clickable(facts, |link| ["data", "javascript", "vbscript"].iter().any(|scheme| link.scheme_is(scheme)))
+    clickable(facts, |link| link.scheme_is("data"))
 }
 
 pub(super) fn link_shortener(facts: &Facts) -> Option<String> {
-    const SHORTENERS: [&str; 30] = [
+    const SHORTENERS: [&str; 32] = [
         "bit.ly",
         "tinyurl.com",
         "t.ly",
@@ -91,6 +91,8 @@ pub(super) fn link_shortener(facts: &Facts) -> Option<String> {
         "kutt.it",
         "soo.gd",
         "clck.ru",
+        "t.me",
+        "wa.me",
         "bitly.com",
         "dub.sh",
         "tr.ee",
@@ -100,7 +102,7 @@ pub(super) fn link_shortener(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
-    const HOSTING: [&str; 36] = [
+    const HOSTING: [&str; 37] = [
         "web.app",
         "firebaseapp.com",
         "workers.dev",
@@ -137,8 +139,10 @@ pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
         "formstack.com",
         "jotform.com",
         "fleek.co",
+        "run.app",
     ];
-    const PATHS: [&str; 6] = [
+    const PATHS: [&str; 7] = [
+        ".amazonaws.com/",
         "storage.googleapis.com",
         "sites.google.com",
         "docs.google.com/forms",
@@ -148,7 +152,7 @@ pub(super) fn link_free_hosting(facts: &Facts) -> Option<String> {
     ];
     let hosted = |link: &Link| {
         let below = |own: &&str| link.host.strip_suffix(*own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        HOSTING.iter().any(|own| below(&own)) || PATHS.iter().any(|path| link.url.contains(path))
+        HOSTING.iter().any(below) || PATHS.iter().any(|path| link.url.contains(path))
     };
     clickable(facts, hosted)
 }
@@ -169,18 +173,28 @@ pub(super) fn link_names_recipient(facts: &Facts) -> Option<String> {
     clickable(facts, names)
 }
 
-pub(super) fn link_many_hosts(facts: &Facts) -> Option<String> {
-    let mut organisations: Vec<&str> =
-        anchors(facts).map(|link| organisation(&link.host)).filter(|name| !name.is_empty()).collect();
-    organisations.sort_unstable();
-    organisations.dedup();
-    (organisations.len() >= 25).then(|| format!("{} organisations", organisations.len()))
+/// The page behind it fills in the address and asks for the password; a server never sees what stands behind the #.
+pub(super) fn link_fragment_recipient(facts: &Facts) -> Option<String> {
+    let recipients: Vec<(&str, String)> =
+        facts.door.as_ref()?.recipients.iter().take(10).map(|(_, address)| (address.as_str(), base64(address))).collect();
+    let carries = |link: &Link| {
+        let fragment = link.url.split_once('#').map_or("", |(_, fragment)| fragment).to_lowercase().replace("%40", "@");
+        recipients.iter().any(|(address, encoded)| fragment.contains(address) || link.url.contains(encoded))
+    };
+    clickable(facts, carries)
+}
+
+/// Without padding: what follows in the link decides about the last letters.
+fn base64(text: &str) -> String {
+    let encoder = mail_builder::encoders::base64::Base64Encoder::new();
+    let encoded = encoder.encode(text.as_bytes()).unwrap_or_default();
+    String::from_utf8(encoded).unwrap_or_default().trim_end_matches('=').to_owned()
 }
 
 pub(super) fn link_alone(facts: &Facts) -> Option<String> {
     let first = facts.links.clickable().next()?;
     let few = facts.links.clickable().count() <= 3 && facts.mime.attachments.is_empty();
-    (few && facts.html.parts > 0 && facts.text_letters < 200).then(|| first.host.clone())
+    (few && facts.html.parts > 0 && facts.text_letters < 150).then(|| first.host.clone())
 }
 
 fn clickable(facts: &Facts, is: impl Fn(&Link) -> bool) -> Option<String> {

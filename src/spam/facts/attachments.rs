@@ -23,7 +23,6 @@ pub(in crate::spam) struct Attachment {
     pub names: Vec<String>,
     /// `type/subtype` as declared.
     pub declared: String,
-    pub size: usize,
     /// A zip whose files need a password.
     pub encrypted: bool,
     /// Begins as a Windows program.
@@ -37,7 +36,6 @@ impl Attachment {
         let mut attachment = Attachment {
             names: vec![decoded_name(name)],
             declared: format!("{kind}/{subtype}"),
-            size: bytes.len(),
             program: bytes.starts_with(b"MZ"),
             ..Attachment::default()
         };

@@ -116,7 +116,7 @@ impl Headers {
     }
 
     /// The author as rules match it: `Name <address>`, each on a line.
-    pub fn from_text(&self) -> String {
+    pub fn author_text(&self) -> String {
         let lines: Vec<String> = self.from.iter().map(|from| format!("{} <{}>", from.name, from.address)).collect();
         lines.join("\n")
     }

@@ -82,7 +82,7 @@ impl Facts {
         let mut facts = Facts {
             door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
             received_at: envelope.received_at,
-            from_text: headers.from_text(),
+            from_text: headers.author_text(),
             headers,
             mime: Mime::walk(content, cut),
             html: HtmlFacts::default(),
@@ -101,9 +101,10 @@ impl Facts {
         facts
     }
 
-    /// The author's mailbox, when there is one.
+    /// The author's mailbox: the first that has an address, since clients show that one.
     pub(super) fn author(&self) -> Option<&Named> {
-        self.headers.from.first()
+        let from = &self.headers.from;
+        from.iter().find(|mailbox| !mailbox.domain().is_empty()).or(from.first())
     }
 
     fn read_texts(&mut self) {
