@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
 use crate::config::{Config, Current};
 use crate::mail::{
-    Address, Client, Decision, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
-    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+    Address, Client, Decision, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply, ReversePath,
+    Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
 use crate::queue::{Delivery, Hop, Job, Queue, route};

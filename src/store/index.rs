@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn of_what_is_gathered_the_last_counts() {
         let (send, waiting) = sync_channel(8);
-        let mark = |offset| Mark { segment: 1, stamp: 0, offset };
+        let mark = |offset| Mark { segment: 1, stamp: 0, offset, highest: 0 };
         let work = |changes: Vec<Change>, mark| Work { changes, mark };
         send.send(work(vec![(id(1), None), (id(2), Some(place(20)))], Some(mark(2)))).unwrap();
         send.send(work(vec![(id(3), None)], None)).unwrap();

@@ -41,6 +41,20 @@ async fn a_host_that_breaks_off_or_is_too_busy_leaves_it_to_the_second() {
 }
 
 #[tokio::test]
+async fn what_waits_after_a_restart_goes_out_without_a_pause() {
+    let mut world = world().await;
+    let first = world.take(&[MAX], &message("first")).await;
+    world.attempted(first, 1).await;
+    for _ in 0..100 {
+        world.take(&[MAX], &message("waits")).await;
+    }
+    let server = world.host("203.0.113.9", Server::new());
+    world.restart().await;
+    // Time stands still: whatever is put off, for however short, does not arrive. Only the first has a time of its own.
+    world.received(&server, 100).await;
+}
+
+#[tokio::test]
 async fn while_all_are_down_it_is_tried_by_the_schedule_until_its_lifetime_ends_and_the_sender_is_told() {
     let world = world().await;
     let sender = world.stranger("sender.example", "198.51.100.1");
