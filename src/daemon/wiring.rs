@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use crate::telemetry::{Line, MailLog, Metrics};
 const HISTORY_WAITING_MAX: usize = 10_000;
 /// Of these, written at a time.
 const HISTORY_BATCH_MAX: usize = 2_000;
-/// How long a batch waits for more.
+/// How long lines are gathered.
 const HISTORY_GATHER: Duration = Duration::from_millis(50);
 /// What has begun may take this long to end after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
@@ -227,19 +228,24 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Recovery)> {
 }
 
 /// Writes the mail log's lines to history. The lines of one message come shortly after each other, and together they cost
-/// little more than one of them: so each batch waits a moment for more.
+/// little more than one of them: so they are gathered for a moment.
 async fn keep_history(mut lines: mpsc::Receiver<Line>, history: History) {
     let mut batch = Vec::new();
     while lines.recv_many(&mut batch, HISTORY_BATCH_MAX).await > 0 {
-        if batch.len() < HISTORY_BATCH_MAX {
-            tokio::time::sleep(HISTORY_GATHER).await;
+        let mut gathered = history.gather(std::mem::take(&mut batch));
+        let mut moment = pin!(tokio::time::sleep(HISTORY_GATHER));
+        while gathered < HISTORY_BATCH_MAX {
+            let count = tokio::select! {
+                biased;
+                () = &mut moment => break,
+                count = lines.recv_many(&mut batch, HISTORY_BATCH_MAX - gathered) => count,
+            };
+            if count == 0 {
+                break;
+            }
+            gathered = history.gather(std::mem::take(&mut batch));
         }
-        while batch.len() < HISTORY_BATCH_MAX
-            && let Ok(line) = lines.try_recv()
-        {
-            batch.push(line);
-        }
-        history.record(std::mem::take(&mut batch)).await;
+        history.write_gathered().await;
     }
 }
 

@@ -4,15 +4,17 @@
 //! that are written together stand in one value. `history-addresses` holds, for each address, the sessions it was named in.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::mail::{QueueId, SessionId, Timestamp};
 use crate::telemetry::Line;
 
-use super::Store;
 use super::memory::{Memory, VALUE_MAX};
+use super::{Store, lock};
 
 /// Sessions looked at for one address.
 const SESSIONS_MAX: usize = 1000;
@@ -32,16 +34,46 @@ pub struct History {
     addresses: Memory,
     /// Tells lines of one millisecond apart.
     count: Arc<AtomicU32>,
+    /// Not written yet.
+    gathered: Arc<Mutex<Vec<Line>>>,
+    /// Held while gathered lines are written: who looks for them waits until they are there.
+    writing: Arc<AsyncMutex<()>>,
 }
 
 impl History {
     pub fn new(store: &Store) -> History {
-        let part = |name| store.memory(name);
-        History { lines: part("history-lines"), addresses: part("history-addresses"), count: Arc::default() }
+        History::of(store.memory("history-lines"), store.memory("history-addresses"))
     }
 
-    /// Keeps the lines. One whose id is none is left out.
-    pub async fn record(&self, lines: Vec<Line>) {
+    fn of(lines: Memory, addresses: Memory) -> History {
+        History { lines, addresses, count: Arc::default(), gathered: Arc::default(), writing: Arc::default() }
+    }
+
+    /// Takes lines over, to be written together with others; `trace` finds them from now on. How many there are: the caller
+    /// has them written when they are many, or old.
+    pub fn gather(&self, lines: Vec<Line>) -> usize {
+        let mut gathered = lock(&self.gathered);
+        gathered.extend(lines);
+        gathered.len()
+    }
+
+    /// Writes what was gathered; to its end, also when the caller goes away.
+    pub async fn write_gathered(&self) {
+        let history = self.clone();
+        let write = async move {
+            let _turn = history.writing.lock().await;
+            let lines = std::mem::take(&mut *lock(&history.gathered));
+            history.write(lines).await;
+        };
+        // It only fails when the runtime is shutting down.
+        let _ = tokio::spawn(write).await;
+    }
+
+    /// A line whose id is none is left out.
+    async fn write(&self, lines: Vec<Line>) {
+        if lines.is_empty() {
+            return;
+        }
         let mut pairs = Vec::new();
         let mut addresses = BTreeSet::new();
         let mut open: HashMap<SessionId, Group> = HashMap::new();
@@ -70,6 +102,7 @@ impl History {
     /// Up to `most` lines, oldest first. By queue id: that message's life. By session id: the session with all its messages.
     /// By address: the whole life of every message that is from or to it; when that is too much, of the newest ones.
     pub async fn trace(&self, id_or_address: &str, most: usize) -> Vec<Line> {
+        self.write_gathered().await;
         let text = id_or_address.trim();
         if let Ok(id) = text.parse::<QueueId>() {
             let mut lines = self.session(id.session).await;
@@ -231,7 +264,7 @@ mod tests {
 
     fn history() -> History {
         let base = MemoryBase::unsaved();
-        History { lines: base.part("lines"), addresses: base.part("addresses"), count: Arc::default() }
+        History::of(base.part("lines"), base.part("addresses"))
     }
 
     fn session(begin: u64) -> SessionId {
@@ -255,7 +288,7 @@ mod tests {
         let history = history();
         let first = session(1000);
         history
-            .record(vec![
+            .write(vec![
                 line(first.message(1), 1000, "queued", Some("a@x.example"), &["Info@y.example"]),
                 line(first.message(2), 1001, "queued", Some("a@x.example"), &["other@y.example"]),
                 line(first.message(1), 1002, "judged", None, &[]),
@@ -299,11 +332,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn lines_are_found_before_they_are_written() {
+        let history = history();
+        let message = session(1000).message(1);
+        assert_eq!(history.gather(vec![line(message, 1000, "queued", None, &[])]), 1);
+        assert_eq!(traced(&history, &message.to_string()).await, ["queued"]);
+        assert_eq!(history.gather(vec![line(message, 1001, "delivered", None, &[])]), 1, "the first is written");
+        assert_eq!(traced(&history, &message.to_string()).await, ["queued", "delivered"]);
+    }
+
+    #[tokio::test]
     async fn lines_written_together_stand_in_few_values() {
         let history = history();
         let message = session(1000).message(1);
         let lines = (0..40).map(|number| Line { text: "x".repeat(300), ..line(message, 1000 + number, "judged", None, &[]) });
-        history.record(lines.collect()).await;
+        history.write(lines.collect()).await;
         let values = history.lines.scan(Vec::new(), None, 100).await;
         assert!((4..8).contains(&values.len()) && values.iter().all(|(_, value)| value.len() < VALUE_MAX));
         let times: Vec<_> = history.trace(&message.to_string(), 100).await.into_iter().map(|line| line.at.0).collect();
