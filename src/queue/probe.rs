@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::alert::{Alert, Event};
 use super::deliver::DROPPED_WAIT;
-use super::outage::{OutageState, Stage};
+use super::outage::{Outage, OutageState, Stage};
 use super::schedule::{End, Ended, ProbeEnd, deliverable};
 use super::settle::one_line;
 use super::state::{Shared, detached};
@@ -46,12 +46,14 @@ struct ProbePermit {
 
 impl Drop for ProbePermit {
     fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
         if !self.is_over {
-            let now = self.shared.clock.now();
-            let end = ProbeEnd::Dropped(now + DROPPED_WAIT);
-            self.shared.state().schedule.probe_over(self.slot, end, now, |_| DROPPED_WAIT);
-            self.shared.wake.notify_one();
+            state.schedule.probe_over(self.slot, ProbeEnd::Dropped(now + DROPPED_WAIT), now, |_| DROPPED_WAIT);
         }
+        state.schedule.probe_back(self.slot);
+        drop(state);
+        self.shared.wake.notify_one();
     }
 }
 
@@ -68,7 +70,7 @@ pub struct OutageView {
     pub messages: usize,
     /// When the first of them would be given up, should the outage go on.
     pub first_bounce: Option<Timestamp>,
-    /// The next probe.
+    /// The next probe; `None` while one is made, and when it drains.
     pub probe_at: Option<Timestamp>,
     pub told: Stage,
 }
@@ -89,18 +91,18 @@ impl Queue {
         let config = shared.config.load_full();
         let mut views = {
             let state = shared.state();
-            let served = state.schedule.outages().filter(|(host, _)| is_served(&config, host));
-            let view = |(host, outage): (&Host, &super::outage::Outage)| OutageView {
+            let served = state.schedule.outages().filter(|(host, ..)| is_served(&config, host));
+            let view = |host: &Host, outage: &Outage, probe_at| OutageView {
                 domain: host.to_string(),
                 state: outage.state(),
                 since: outage.since,
                 why: outage.why.clone(),
                 messages: state.schedule.waiting_count(host),
                 first_bounce: None,
-                probe_at: outage.probe_at(),
+                probe_at,
                 told: outage.told,
             };
-            let mut views: Vec<_> = served.map(|(host, outage)| (host.clone(), view((host, outage)))).collect();
+            let mut views: Vec<_> = served.map(|(host, outage, probe_at)| (host.clone(), view(host, outage, probe_at))).collect();
             views.sort_by(|(_, one), (_, other)| one.since.cmp(&other.since).then_with(|| one.domain.cmp(&other.domain)));
             views.truncate(SHOWN_MAX);
             views
@@ -228,7 +230,7 @@ impl Shared {
     /// How long each message for the host is kept at least.
     fn shortest_stay(&self, config: &Config, host: &Host) -> std::time::Duration {
         let lifetime = retry::lifetime(config, host);
-        let is_known = self.state().schedule.outage(host).is_some_and(super::outage::Outage::is_known);
+        let is_known = self.state().schedule.outage(host).is_some_and(Outage::is_known);
         retry::outage_lifetime_max(config, host).filter(|_| is_known).map_or(lifetime, |most| most.max(lifetime))
     }
 

@@ -37,7 +37,7 @@ pub(super) enum Picked {
     Scan(QueueId),
     /// This message at the destination in this slot. A place is taken: `give_back` returns it.
     Deliver(QueueId, usize),
-    /// Whether the host of the destination in this slot is back. `probe_over` returns it.
+    /// Whether the host of the destination in this slot is back. `probe_back` returns it.
     Probe(usize),
     /// Nothing before this moment, unless something is planned or given back.
     Nothing(Option<Timestamp>),
@@ -304,7 +304,8 @@ impl Schedule {
         self.arm(slot);
     }
 
-    /// A probe is back; says where the destination stands now, when that is not up.
+    /// How a probe ended; says where the destination stands now, when that is not up. The next one only starts after
+    /// `probe_back`.
     pub(super) fn probe_over(
         &mut self,
         slot: usize,
@@ -312,9 +313,7 @@ impl Schedule {
         now: Timestamp,
         wait: impl FnOnce(u32) -> Duration,
     ) -> Option<OutageState> {
-        self.probing -= 1;
         let destination = self.at(slot);
-        destination.is_probed = false;
         let state = destination.outage.as_mut().map(|outage| {
             match end {
                 ProbeEnd::Answered => outage.probe_answered(),
@@ -325,6 +324,13 @@ impl Schedule {
         });
         self.arm(slot);
         state
+    }
+
+    /// A probe that was out is back, and all that was to be done about it is done.
+    pub(super) fn probe_back(&mut self, slot: usize) {
+        self.probing -= 1;
+        self.at(slot).is_probed = false;
+        self.arm(slot);
     }
 
     /// Takes up what a message remembers of an outage from before a restart.
@@ -368,9 +374,12 @@ impl Schedule {
         done
     }
 
-    /// All outages.
-    pub(super) fn outages(&self) -> impl Iterator<Item = (&Host, &Outage)> {
-        self.slots.iter().flatten().filter_map(|destination| Some((&destination.host, destination.outage.as_ref()?)))
+    /// All outages, and when the next probe is due; `None` while one is out, and when none is needed.
+    pub(super) fn outages(&self) -> impl Iterator<Item = (&Host, &Outage, Option<Timestamp>)> {
+        self.slots.iter().flatten().filter_map(|destination| {
+            let outage = destination.outage.as_ref()?;
+            Some((&destination.host, outage, outage.probe_at().filter(|_| !destination.is_probed)))
+        })
     }
 
     /// When the host was down, as far as messages that still wait may ask.

@@ -33,6 +33,13 @@ fn away(first_probe: Timestamp, now: Timestamp) -> Failure {
     Failure { since: now, first_probe, why: "refused".to_owned() }
 }
 
+/// A probe ends so, and is back.
+fn probed(schedule: &mut Schedule, slot: usize, end: ProbeEnd, now: Timestamp) -> Option<OutageState> {
+    let state = schedule.probe_over(slot, end, now, wait);
+    schedule.probe_back(slot);
+    state
+}
+
 /// So many minutes after so many failures.
 fn wait(failures: u32) -> Duration {
     Duration::from_secs(60) * failures
@@ -118,11 +125,11 @@ fn a_host_that_is_away_is_probed_for_all_and_its_backlog_drains_oldest_first_and
     assert_eq!(schedule.pick(at(59)), Picked::Nothing(Some(at(60))));
     let Picked::Probe(slot) = schedule.pick(at(60)) else { panic!("a probe") };
     assert_eq!(schedule.pick(at(60)), Picked::Nothing(None), "one only");
-    assert_eq!(schedule.probe_over(slot, ProbeEnd::Failed("refused".into()), at(62), wait), Some(OutageState::Suspect));
+    assert_eq!(probed(&mut schedule, slot, ProbeEnd::Failed("refused".into()), at(62)), Some(OutageState::Suspect));
     assert_eq!(schedule.pick(at(181)), Picked::Nothing(Some(at(182))), "the next wait");
     assert!(schedule.is_behind_outage(id(999), &dead));
     assert_eq!(schedule.pick(at(182)), Picked::Probe(slot));
-    assert_eq!(schedule.probe_over(slot, ProbeEnd::Answered, at(182), wait), Some(OutageState::Draining));
+    assert_eq!(probed(&mut schedule, slot, ProbeEnd::Answered, at(182)), Some(OutageState::Draining));
     assert!(!schedule.is_behind_outage(id(999), &dead));
     // 1, 2, 4, 8, and then full speed, oldest due first.
     let mut order = Vec::new();
@@ -169,7 +176,7 @@ fn an_operators_retry_probes_at_once() {
     assert_eq!(schedule.pick(at(5)), Picked::Nothing(Some(at(900))));
     schedule.probe_now(&dead, at(5));
     assert_eq!(schedule.pick(at(5)), Picked::Probe(slot));
-    schedule.probe_over(slot, ProbeEnd::Answered, at(6), wait);
+    probed(&mut schedule, slot, ProbeEnd::Answered, at(6));
     assert_eq!(schedule.pick(at(6)), Picked::Deliver(id(1), slot));
 }
 
@@ -185,7 +192,7 @@ fn new_servers_end_an_outage_and_so_does_a_queue_without_mail() {
         schedule.give_back(first, slot, Back::Settled, true);
         for moment in [at(60), at(200)] {
             assert_eq!(schedule.pick(moment), Picked::Probe(slot));
-            schedule.probe_over(slot, ProbeEnd::Failed("refused".into()), moment, wait);
+            probed(&mut schedule, slot, ProbeEnd::Failed("refused".into()), moment);
         }
         let stage = schedule.with_outage(&dead, |outage| outage.alert_due(at(86_400), at(200)));
         assert_eq!(stage, Some(Some(Stage::Began)));
@@ -199,7 +206,7 @@ fn new_servers_end_an_outage_and_so_does_a_queue_without_mail() {
             End::Answers => {
                 schedule.probe_now(&dead, at(300));
                 assert_eq!(schedule.pick(at(300)), Picked::Probe(slot));
-                schedule.probe_over(slot, ProbeEnd::Answered, at(300), wait);
+                probed(&mut schedule, slot, ProbeEnd::Answered, at(300));
                 assert_eq!(schedule.take_ended(), [], "an answered probe proves nothing yet");
                 schedule.answered(slot, at(300));
             }
@@ -337,7 +344,7 @@ mod random {
                     Step::Probed(n, answers) if !probes.is_empty() => {
                         let slot = probes.swap_remove(n % probes.len());
                         let end = if answers { ProbeEnd::Answered } else { ProbeEnd::Failed("refused".into()) };
-                        schedule.probe_over(slot, end, at(now), wait);
+                        probed(&mut schedule, slot, end, at(now));
                     }
                     Step::Wait(seconds) => now += seconds,
                     _ => {}
@@ -360,7 +367,7 @@ mod random {
             let mut left: std::collections::HashSet<_> =
                 model.into_iter().filter(|(_, due)| due.is_some()).map(|(key, _)| key).collect();
             for slot in probes {
-                schedule.probe_over(slot, ProbeEnd::Dropped(end), at(now), wait);
+                probed(&mut schedule, slot, ProbeEnd::Dropped(end), at(now));
             }
             loop {
                 match schedule.pick(end) {
@@ -370,7 +377,7 @@ mod random {
                         schedule.give_back(id, slot, Back::Settled, true);
                     }
                     Picked::Probe(slot) => {
-                        schedule.probe_over(slot, ProbeEnd::Answered, end, wait);
+                        probed(&mut schedule, slot, ProbeEnd::Answered, end);
                     }
                     _ => break,
                 }

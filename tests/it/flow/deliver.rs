@@ -52,7 +52,7 @@ async fn while_all_are_down_it_is_tried_by_the_schedule_until_its_lifetime_ends_
     let mut probes = Vec::new();
     while world.entry(id).await.is_some() {
         let view = world.queue().outages().await.unwrap().remove(0);
-        let due = view.probe_at.expect("closed until the end");
+        let due = view.probe_at.expect("closed until the end, and no probe is out");
         assert!(due > world.now() && due <= began + 2 * DAY, "{view:?}");
         probes.push(due.since(world.now()));
         world.pass(due.since(world.now()));

@@ -67,7 +67,7 @@ fn median_wait(trouble: Trouble) -> u64 {
                 schedule.give_back(id, slot, Back::Unsettled(moment + wait(1)), true);
             }
             Event::ProbeGivesUp(slot) => {
-                schedule.probe_over(slot, ProbeEnd::Failed("no answer".into()), moment, wait);
+                probed(&mut schedule, slot, ProbeEnd::Failed("no answer".into()), moment);
             }
         }
         loop {
