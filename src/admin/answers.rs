@@ -14,7 +14,7 @@ use crate::mail::{
     Steering, Timestamp,
 };
 use crate::outside::ScannerHealth;
-use crate::queue::{Counts, DomainCounts, Steered};
+use crate::queue::{Counts, DomainCounts, OutageView, Steered};
 use crate::store::{Account, Entry};
 
 /// Recipients named in one line of a list.
@@ -36,6 +36,9 @@ pub struct Status {
     pub queue: Counts,
     /// All domains together.
     pub ledger: Account,
+    /// Domains whose servers are not simply up, longest first.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +281,9 @@ pub struct DomainView {
     pub deliver_to: Vec<String>,
     pub greylist: bool,
     pub lifetime_seconds: u64,
+    /// The age that mail may reach while the domain's servers are down.
+    #[serde(default)]
+    pub outage_lifetime_max_seconds: Option<u64>,
     /// `quarantine` or `deliver-tagged`
     pub unscannable: String,
     pub spam_enabled: bool,
@@ -286,6 +292,9 @@ pub struct DomainView {
     pub high: LevelView,
     /// What waits for it; `None` without a running gateway.
     pub queue: Option<DomainCounts>,
+    /// Its servers are not simply up.
+    #[serde(default)]
+    pub outage: Option<OutageView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +312,7 @@ impl DomainView {
             deliver_to: config.deliver_to.iter().map(hop_text).collect(),
             greylist: config.greylist,
             lifetime_seconds: config.lifetime.as_secs(),
+            outage_lifetime_max_seconds: config.outage_lifetime_max.map(|most| most.as_secs()),
             unscannable: match config.unscannable {
                 Unscannable::Quarantine => "quarantine".to_owned(),
                 Unscannable::DeliverTagged => "deliver-tagged".to_owned(),
@@ -312,6 +322,7 @@ impl DomainView {
             med: level(&config.spam.med),
             high: level(&config.spam.high),
             queue,
+            outage: None,
         }
     }
 

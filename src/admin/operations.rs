@@ -159,6 +159,7 @@ impl Operations {
             },
             queue: self.queue.counts().await?,
             ledger: self.store.ledger().iter().map(|line| line.account).sum::<Account>(),
+            outages: self.queue.outages().await?,
         })
     }
 
@@ -222,7 +223,8 @@ impl Operations {
         let config = self.config.load_full();
         let settings = config.domain(domain).ok_or_else(|| OperationError::Missing(format!("{domain} is not served here")))?;
         let counts = self.queue.counts().await?.per_domain.into_iter().find(|count| count.domain == domain.as_str());
-        Ok(DomainView::new(domain, settings, Some(counts.unwrap_or_default())))
+        let outage = self.queue.outages().await?.into_iter().find(|outage| outage.domain == domain.as_str());
+        Ok(DomainView { outage, ..DomainView::new(domain, settings, Some(counts.unwrap_or_default())) })
     }
 
     pub async fn greylist_list(&self, limit: usize) -> Answer<Vec<GreylistRecord>> {

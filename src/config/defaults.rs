@@ -29,6 +29,7 @@ impl Config {
             quarantine: Quarantine::default(),
             greylist: Greylist::default(),
             limits: Limits::default(),
+            alerts: Alerts::default(),
             rules: None,
             domains: BTreeMap::new(),
         }
@@ -43,6 +44,8 @@ impl DomainConfig {
             deliver_to,
             greylist: true,
             lifetime: Queue::default().lifetime,
+            retry: Queue::default().retry,
+            outage_lifetime_max: None,
             unscannable: Unscannable::Quarantine,
             spam: Spam::default(),
         }

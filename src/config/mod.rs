@@ -46,6 +46,7 @@ pub struct Config {
     pub quarantine: Quarantine,
     pub greylist: Greylist,
     pub limits: Limits,
+    pub alerts: Alerts,
     /// A directory with rules that replaces the built-in ones; `None`: built in.
     pub rules: Option<PathBuf>,
     pub domains: BTreeMap<Domain, DomainConfig>,
@@ -164,6 +165,15 @@ pub struct Limits {
     pub allow: Vec<IpNet>,
 }
 
+/// Who is told of a customer's outage, besides the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alerts {
+    /// A program, by its whole path, and its arguments.
+    pub command: Option<(PathBuf, Vec<String>)>,
+    /// `http:` only.
+    pub webhook: Option<hyper::Uri>,
+}
+
 /// What one customer's domain asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DomainConfig {
@@ -173,6 +183,10 @@ pub struct DomainConfig {
     pub deliver_to: Vec<NextHop>,
     pub greylist: bool,
     pub lifetime: Duration,
+    /// Waits between attempts; the last one repeats. At least one.
+    pub retry: Vec<Duration>,
+    /// While its hosts are known to be down, a message's clock stands still until it is so old. Not shorter than `lifetime`.
+    pub outage_lifetime_max: Option<Duration>,
     /// For mail that cannot be scanned to the end: over a limit, or encrypted.
     pub unscannable: Unscannable,
     pub spam: Spam,

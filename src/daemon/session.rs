@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::flow::Flow;
-use crate::mail::{Client, Enhanced, Envelope, MailParameters, Protocol, Reply, ReversePath, SessionId};
+use crate::mail::{Client, Enhanced, Envelope, Protocol, Reply, ReversePath, SessionId};
 use crate::outside::Stream;
 use crate::smtp::{CommandLine, DataStatus, Incoming, Session, SessionLimits, Step};
 
@@ -51,7 +51,7 @@ pub async fn serve<S: Stream + 'static>(
         tls_offered: tls.is_some(),
     };
     let wire = Wire::new(Box::new(stream), config.smtp.idle_timeout, config.smtp.session_timeout);
-    let client = Box::pin(flow.connected(sid, peer.ip())).await;
+    let client = flow.connected(peer.ip());
     let mut driver = Driver { flow, config, session: Session::new(sid, limits), client, wire, chunks: None, tls, stop };
     driver.run().await;
 }
@@ -117,7 +117,7 @@ impl Driver {
 
     async fn act(&mut self, step: Step) -> Result<(), Ended> {
         let said = match step {
-            Step::CheckSender(reverse_path, parameters) => self.check_sender(reverse_path, parameters).await,
+            Step::CheckSender(reverse_path) => self.check_sender(&reverse_path),
             Step::CheckRecipient(incoming) => self.check_recipient(incoming).await,
             Step::ReadData(go_ahead) => Box::pin(self.read_data(go_ahead)).await?,
             Step::ReadChunk { size, refused: Some(reply), .. } => {
@@ -139,8 +139,8 @@ impl Driver {
         }
     }
 
-    async fn check_sender(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Step {
-        let reply = Box::pin(self.flow.sender(self.session.id(), &self.client, &reverse_path, &parameters)).await;
+    fn check_sender(&mut self, reverse_path: &ReversePath) -> Step {
+        let reply = self.flow.sender(self.session.id(), &self.client, reverse_path);
         self.session.sender_answer(reply)
     }
 

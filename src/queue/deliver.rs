@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bounce::{self, Notice};
-use super::schedule::{Back, Picked, deliverable};
+use super::probe::Probe;
+use super::schedule::{Back, Failure, Picked, deliverable};
 use super::settle::{self, Change, GiveUp, Terms};
 use super::state::{Shared, detached};
 use super::{Queue, retry};
@@ -16,7 +17,7 @@ use crate::store::{Entry, ReceivedBody, StoreError};
 /// Recipients handed out at a time: Exchange takes 200 in one transaction, many others 100.
 const RECIPIENTS_MAX: usize = 100;
 /// A delivery that was dropped without a word is due again after this.
-const DROPPED_WAIT: Duration = Duration::from_secs(10);
+pub(super) const DROPPED_WAIT: Duration = Duration::from_secs(10);
 /// One whose end could not be recorded: long enough that a broken disk does not deliver the same message every few seconds.
 const UNRECORDED_WAIT: Duration = Duration::from_secs(10 * 60);
 
@@ -27,6 +28,8 @@ pub enum Job {
     Scan(QueueId),
     /// Recipients of one message at one destination.
     Deliver(Delivery),
+    /// A host that was away: whether it is back.
+    Probe(Probe),
 }
 
 /// A delivery attempt handed out: these recipients are nobody else's until it is settled. Dropped without `settle`
@@ -95,11 +98,12 @@ impl Queue {
         loop {
             // Taken before looking: what is told in between is kept for the wait below.
             let woken = shared.wake.notified();
-            let picked = {
+            let (picked, ended) = {
                 let mut state = shared.state();
                 state.schedule.set_limits(shared.limits());
-                state.schedule.pick(shared.clock.now())
+                (state.schedule.pick(shared.clock.now()), state.schedule.take_ended())
             };
+            shared.tell_ended(ended);
             match picked {
                 Picked::Nothing(None) => woken.await,
                 Picked::Nothing(Some(moment)) => tokio::select! {
@@ -111,6 +115,10 @@ impl Queue {
                     if shared.awaits_scan(id).await {
                         return Job::Scan(id);
                     }
+                }
+                Picked::Probe(slot) => {
+                    shared.wake.notify_one();
+                    return Job::Probe(shared.probe(slot));
                 }
                 Picked::Deliver(id, slot) => {
                     let permit = Permit::new(shared, id, slot);
@@ -228,23 +236,38 @@ impl Shared {
         recorded
     }
 
-    /// Pauses the destination when its host was away, opens it when not. Before anything is written: meanwhile no other
-    /// message shall run into the same wall. The pause ends when one of these is due, at the latest at the end of its lifetime.
+    /// Notes for the destination whether its host is there. Before anything is written: meanwhile no other message shall run
+    /// into the same wall. The first probe is made when one of these is due, at the latest at the end of its lifetime.
     fn host_answered(&self, entry: &Entry, slot: usize, changes: &[(usize, Change)], outcomes: &[Outcome], now: Timestamp) {
-        let is_away = |outcome: &Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Host, .. });
-        let untils =
-            changes.iter().zip(outcomes).filter(|(_, outcome)| is_away(outcome)).map(|((index, change), _)| match change {
+        let config = self.config.load();
+        let mut failure: Option<Failure> = None;
+        let mut answers = false;
+        for ((index, change), outcome) in changes.iter().zip(outcomes) {
+            let Outcome::Retry { scope: Scope::Host, reply, .. } = outcome else {
+                // Without a host it was our own trouble, which says nothing about theirs.
+                answers |= !matches!(outcome, Outcome::Retry { host: None, .. });
+                continue;
+            };
+            let recipient = &entry.progress.recipients[*index];
+            let host = entry.envelope.recipients[*index].address.host();
+            let due = match change {
                 Change::Defer { due, .. } => *due,
-                _ => {
-                    let attempts = entry.progress.recipients[*index].attempts.saturating_add(1);
-                    now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts)
-                }
-            });
-        let until = untils.min();
+                _ => now + retry::wait(retry::steps(&config, host), entry.envelope.id, recipient.attempts.saturating_add(1)),
+            };
+            let since = recipient.failing_since.unwrap_or(now);
+            let known = failure.get_or_insert_with(|| Failure { since, first_probe: due, why: settle::one_line(reply) });
+            (known.since, known.first_probe) = (known.since.min(since), known.first_probe.min(due));
+        }
+        let taken = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. }));
         let mut state = self.state();
-        match until {
-            Some(until) => state.schedule.pause(slot, until, now),
-            None => state.schedule.open(slot),
+        match failure {
+            Some(failure) if !taken => {
+                let host = state.schedule.host(slot).clone();
+                let wait = |failures| retry::wait(retry::steps(&config, &host), &host, failures);
+                state.schedule.failed(slot, failure, now, wait);
+            }
+            _ if answers => state.schedule.answered(slot, now),
+            _ => {}
         }
     }
 
@@ -254,8 +277,8 @@ impl Shared {
         use_them(Terms {
             id: entry.envelope.id,
             received_at: entry.envelope.received_at,
-            end: retry::lifetime_end(&config, &entry.envelope, &entry.progress, recipient),
-            steps: &config.queue.retry,
+            end: self.lifetime_end(&entry.envelope, &entry.progress, recipient),
+            steps: retry::steps(&config, entry.envelope.recipients[recipient].address.host()),
         })
     }
 
@@ -309,7 +332,9 @@ impl Shared {
     fn put_off(&self, entry: &Entry, recipient: usize, change: &mut Change, now: Timestamp) {
         if let Change::GiveUp(GiveUp { host, reply, .. }) = change {
             let attempts = entry.progress.recipients[recipient].attempts.saturating_add(1);
-            let due = now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts);
+            let config = self.config.load();
+            let steps = retry::steps(&config, entry.envelope.recipients[recipient].address.host());
+            let due = now + retry::wait(steps, entry.envelope.id, attempts);
             *change = Change::Defer { due, host: host.take(), reply: std::mem::take(reply), away: false };
         }
     }

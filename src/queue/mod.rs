@@ -6,6 +6,8 @@
 //! | file | what | pure |
 //! |---|---|---|
 //! | `schedule.rs`, `scans.rs` | due times and permits, in memory | yes |
+//! | `outage.rs` | an outage as a state of a destination | yes |
+//! | `probe.rs`, `alert.rs` | whether a host is back; who is told that it is away | no |
 //! | `retry.rs` | when to try again, and for how long | yes |
 //! | `verdict.rs` | what a judgement does to a message | yes |
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
@@ -24,9 +26,12 @@
 //!
 //! On failure: what could not be recorded stays as it was in the store and is tried again later; the caller gets the error.
 
+mod alert;
 mod bounce;
 mod counts;
 mod deliver;
+mod outage;
+mod probe;
 mod retry;
 mod route;
 mod scans;
@@ -47,8 +52,11 @@ use crate::outside::Clock;
 use crate::store::{Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
+pub use alert::{Alert, Event};
 pub use counts::{Counts, DomainCounts};
 pub use deliver::{Delivery, Job};
+pub use outage::{OutageState, Stage};
+pub use probe::{OutageView, Probe};
 pub use route::{Hop, RouteFailure, route};
 pub use selector::{Selector, StateWord, UnknownState};
 pub use steer::Steered;
@@ -85,7 +93,10 @@ impl Queue {
             shared.store.count_in(&page);
             let mut state = shared.state();
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
+            drop(state);
+            page.iter().for_each(|entry| shared.recall_outage(entry));
         }
+        shared.recall_outages().await;
         Ok(Queue { shared })
     }
 
@@ -164,9 +175,10 @@ impl Queue {
         Ok(found)
     }
 
-    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted.
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted, or what the domain
+    /// asked for while its host is down.
     pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
-        retry::lifetime_end(&self.shared.config.load(), envelope, progress, recipient)
+        self.shared.lifetime_end(envelope, progress, recipient)
     }
 }
 

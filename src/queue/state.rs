@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::alert::Alerts;
 use super::schedule::{Limits, Schedule};
-use super::{PAGE, Selector};
+use super::{PAGE, Selector, retry};
 use crate::config::{Config, Current};
-use crate::mail::{Envelope, IdSource, Progress, QueueId};
+use crate::mail::{Envelope, IdSource, Progress, QueueId, Timestamp};
 use crate::outside::Clock;
 use crate::store::{Entry, Store, StoreError};
 use crate::telemetry::MailLog;
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     pub ids: Arc<IdSource>,
     /// Told when something may have become due: one waiter looks, and tells the next one when it found something.
     pub wake: Notify,
+    pub alerts: Alerts,
     state: Mutex<State>,
     /// Numbers the changes of the store.
     order: AtomicU64,
@@ -49,7 +51,8 @@ impl Shared {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, config: Current, maillog: MailLog, ids: Arc<IdSource>) -> Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
-        Shared { store, clock, config, maillog, ids, wake: Notify::new(), state, order: AtomicU64::new(1) }
+        let alerts = Alerts::new(&store);
+        Shared { store, clock, config, maillog, ids, wake: Notify::new(), alerts, state, order: AtomicU64::new(1) }
     }
 
     /// The schedule. A panic while it was held leaves it usable: it is a hint, and each change is a few map operations.
@@ -59,6 +62,17 @@ impl Shared {
 
     pub(super) fn limits(&self) -> Limits {
         limits(&self.config.load())
+    }
+
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted, or what the domain
+    /// asked for while its host is down.
+    pub(super) fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
+        let config = self.config.load();
+        let end = retry::lifetime_end(&config, envelope, progress, recipient);
+        let host = envelope.recipients[recipient].address.host();
+        let state = self.state();
+        let (outage, stops) = (state.schedule.outage(host), state.schedule.stops(host));
+        retry::with_stops(end, envelope.received_at, &config, host, outage, stops)
     }
 
     /// Changes a message in the store, durably, and plans it anew.

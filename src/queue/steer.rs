@@ -109,7 +109,7 @@ impl Shared {
             // Before the change, which plans the message: it shall not be planned behind a pause that is over.
             let mut state = self.state();
             let meant = order.selector.recipients(&entry.envelope, &entry.progress);
-            meant.for_each(|index| state.schedule.resume(entry.envelope.recipients[index].address.host()));
+            meant.for_each(|index| state.schedule.probe_now(entry.envelope.recipients[index].address.host(), order.now));
             if entry.progress.awaits_scan() {
                 state.schedule.scans.resume();
             }

@@ -1,6 +1,6 @@
 //! What ends by itself, looked for every hour: quarantine that was kept long enough, and mail whose lifetime ended while its
-//! host was away. Where a host is away only a probe now and then is tried, so most of its messages never see an attempt that
-//! could end them.
+//! host was away: nothing is offered to such a host, so its messages see no attempt that could end them. (Those of a host that
+//! is down are also looked after by its probes, to the minute.)
 
 use std::sync::Arc;
 
@@ -57,10 +57,10 @@ impl Shared {
         Ok(true)
     }
 
-    async fn give_up_overdue(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<bool, StoreError> {
+    pub(super) async fn give_up_overdue(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let overdue: Vec<_> = (0..entry.progress.recipients.len())
-            .filter(|index| deliverable(&entry.progress, *index) && self.is_behind_pause(entry, *index))
+            .filter(|index| deliverable(&entry.progress, *index) && self.is_behind_outage(entry, *index))
             .filter_map(|index| Some((index, self.overdue(entry, index, now)?)))
             .collect();
         if overdue.is_empty() {
@@ -70,9 +70,9 @@ impl Shared {
         Ok(true)
     }
 
-    fn is_behind_pause(&self, entry: &Entry, recipient: usize) -> bool {
+    fn is_behind_outage(&self, entry: &Entry, recipient: usize) -> bool {
         let destination = entry.envelope.recipients[recipient].address.host();
-        self.state().schedule.is_behind_pause(entry.envelope.id, destination)
+        self.state().schedule.is_behind_outage(entry.envelope.id, destination)
     }
 
     fn overdue(&self, entry: &Entry, recipient: usize, now: Timestamp) -> Option<Change> {

@@ -114,8 +114,8 @@ impl Index for NoIndex {
 struct Work {
     changes: Vec<Change>,
     mark: Option<Mark>,
-    /// Somebody compares: what the index holds after the changes.
-    contents: Option<SyncSender<Contents>>,
+    /// Who compares: they are told what the index holds after the changes.
+    contents: Vec<SyncSender<Contents>>,
 }
 
 /// What an index holds, or why it cannot be read.
@@ -129,6 +129,10 @@ pub struct Feeder {
 
 /// Batches that wait for the index. When sled stalls for longer than these last, the commit thread waits for it.
 const WAITING_MAX: usize = 1024;
+/// Changes are gathered for so long before they are applied: most messages have come and gone by then, and cost nothing.
+const GATHER: Duration = Duration::from_millis(100);
+/// Messages gathered at most.
+const GATHERED_MAX: usize = 16 * 1024;
 /// Between two flushes.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
@@ -142,7 +146,7 @@ impl Feeder {
     pub fn apply(&self, changes: Vec<Change>, mark: Option<Mark>) {
         if let Some(work) = &self.work {
             // The thread only ends with us; if it died, the journal still has everything.
-            let _ = work.send(Work { changes, mark, contents: None });
+            let _ = work.send(Work { changes, mark, contents: Vec::new() });
         }
     }
 
@@ -150,7 +154,7 @@ impl Feeder {
     pub fn contents(&self) -> Receiver<Contents> {
         let (answer, contents) = sync_channel(1);
         if let Some(work) = &self.work {
-            let _ = work.send(Work { changes: Vec::new(), mark: None, contents: Some(answer) });
+            let _ = work.send(Work { changes: Vec::new(), mark: None, contents: vec![answer] });
         }
         contents
     }
@@ -162,22 +166,41 @@ impl Feeder {
     }
 }
 
+/// This work with what follows shortly after it, as one: of each message the last change, and the last mark. Killed before it is
+/// applied, the index is where its mark says, as with any other delay.
+fn gather(first: Work, waiting: &Receiver<Work>) -> Work {
+    let until = Instant::now() + GATHER;
+    let mut changes: BTreeMap<_, _> = first.changes.into_iter().collect();
+    let (mut mark, mut contents) = (first.mark, first.contents);
+    while changes.len() < GATHERED_MAX
+        && let Ok(work) = waiting.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
+        changes.extend(work.changes);
+        mark = work.mark.or(mark);
+        contents.extend(work.contents);
+    }
+    Work { changes: changes.into_iter().collect(), mark, contents }
+}
+
+fn answer_with_contents(index: &mut dyn Index, answer: &SyncSender<Contents>) {
+    let mut all = Vec::new();
+    let read = index.load(&mut |id, place| all.push((id, place)));
+    // Whoever compares may have gone.
+    let _ = answer.send(read.map(|_| all));
+}
+
 /// The index thread. Ends when the feeder goes; whether the index is complete and durable.
 fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>) -> bool {
     let mut is_dirty = false;
     let mut flushed_at = Instant::now();
     let outcome = loop {
         let result = match waiting.recv_timeout(FLUSH_EVERY) {
-            Ok(Work { contents: Some(answer), .. }) => {
-                let mut all = Vec::new();
-                let read = index.load(&mut |id, place| all.push((id, place)));
-                // Whoever compares may have gone.
-                let _ = answer.send(read.map(|_| all));
-                Ok(())
-            }
-            Ok(Work { changes, mark, contents: None }) => {
+            Ok(work) => {
                 is_dirty = true;
-                index.apply(&changes, mark)
+                let Work { changes, mark, contents } = gather(work, waiting);
+                let applied = index.apply(&changes, mark);
+                contents.into_iter().for_each(|answer| answer_with_contents(&mut *index, &answer));
+                applied
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => break index.close(),
@@ -244,6 +267,20 @@ mod tests {
         assert_eq!((contents(&mut sled), doubt), (contents(&mut memory), None));
         sled.clear().unwrap();
         assert_eq!(contents(&mut sled), (Vec::new(), None));
+    }
+
+    #[test]
+    fn of_what_is_gathered_the_last_counts() {
+        let (send, waiting) = sync_channel(8);
+        let mark = |offset| Mark { segment: 1, stamp: 0, offset, highest: 0 };
+        let work = |changes: Vec<Change>, mark| Work { changes, mark, contents: Vec::new() };
+        send.send(work(vec![(id(1), None), (id(2), Some(place(20)))], Some(mark(2)))).unwrap();
+        send.send(work(vec![(id(3), None)], None)).unwrap();
+        drop(send);
+        let Work { changes, mark: last, .. } =
+            gather(work(vec![(id(1), Some(place(10))), (id(3), Some(place(30)))], Some(mark(1))), &waiting);
+        assert_eq!(changes, [(id(1), None), (id(2), Some(place(20))), (id(3), None)]);
+        assert_eq!(last, Some(mark(2)));
     }
 
     #[test]

@@ -96,7 +96,10 @@ fn the_example_file_uncommented_holds_every_key_and_the_defaults_of_a_domain() {
     let domain = config.domain(&Domain::parse("customer.example").unwrap()).expect("in the example");
     let hops = vec!["203.0.113.5".parse().unwrap(), "mail2.customer.example:2525".parse().unwrap()];
     let file = PathBuf::from("/etc/feedgate/feedgate.toml");
-    assert_eq!(*domain, DomainConfig { file, ..DomainConfig::with_defaults(hops) });
+    // What has no default is shown with a value that makes sense.
+    let outage_lifetime_max = Some(std::time::Duration::from_secs(14 * 86_400));
+    assert_eq!(*domain, DomainConfig { file, outage_lifetime_max, ..DomainConfig::with_defaults(hops) });
+    assert!(config.alerts.command.is_some() && config.alerts.webhook.is_some());
 
     for key in keys() {
         let name = key.rsplit('.').next().expect("has a name");

@@ -12,6 +12,7 @@ mod gateway;
 mod greylist;
 mod layout;
 mod ledger;
+mod outage;
 mod rules;
 mod scan;
 mod world;

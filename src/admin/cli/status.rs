@@ -3,10 +3,14 @@
 use super::{Context, Failure};
 use crate::admin::answers::{ReloadReport, Status};
 use crate::admin::output::{Grid, counted, moment, printable, relative, size, span};
+use crate::mail::Timestamp;
+use crate::queue::{OutageState, OutageView};
 use crate::store::Account;
 
 /// Domains shown; the ones with the oldest mail come first.
 const DOMAINS_SHOWN: usize = 20;
+/// Outages shown; the longest come first.
+const OUTAGES_SHOWN: usize = 20;
 
 pub async fn run(context: &Context) -> Result<(), Failure> {
     let status: Status = context.client()?.get("/v1/status").await?;
@@ -29,6 +33,12 @@ fn text(status: &Status, width: Option<usize>) -> String {
     add("spool", &spool_text(status));
     add("queue", &queue_text(status));
     add("ledger", &ledger_text(&status.ledger));
+    for outage in status.outages.iter().take(OUTAGES_SHOWN) {
+        add("outage", &outage_text(outage, now));
+    }
+    if let Some(more) = status.outages.len().checked_sub(OUTAGES_SHOWN).filter(|more| *more > 0) {
+        add("outage", &format!("{more} more domains; --json shows all"));
+    }
     if !status.queue.per_domain.is_empty() {
         text += &format!("\n{}", domains_text(status, width));
     }
@@ -61,6 +71,27 @@ fn ledger_text(account: &Account) -> String {
     format!("{accepted} recipients accepted = {ends}{balance}")
 }
 
+/// What an operator needs to know of an outage, and what can be done.
+pub(super) fn outage_text(outage: &OutageView, now: Timestamp) -> String {
+    let OutageView { domain, state, since, why, messages, first_bounce, probe_at, .. } = outage;
+    let waiting = counted(*messages as u64, "message");
+    let lasts = span(now.since(*since));
+    if *state == OutageState::Draining {
+        return format!("{domain} is draining: {waiting} waiting after an outage since {} ({lasts})", moment(*since));
+    }
+    let mut text = format!("{domain} is {} since {} ({lasts}), {waiting} waiting", state.as_str(), moment(*since));
+    if let Some(first_bounce) = first_bounce {
+        text += &format!(", the first bounces {}", relative(*first_bounce, now));
+    }
+    if let Some(probe_at) = probe_at {
+        text += &format!("; next probe {}", relative(*probe_at, now));
+    }
+    if *state == OutageState::Down {
+        text += &format!("; more time: feedgate queue extend {domain} 5d");
+    }
+    format!("{text}; {why}")
+}
+
 fn domains_text(status: &Status, width: Option<usize>) -> String {
     let mut domains: Vec<_> = status.queue.per_domain.iter().collect();
     domains.sort_by_key(|counts| (counts.oldest.is_none(), counts.oldest, &counts.domain));
@@ -84,8 +115,7 @@ fn domains_text(status: &Status, width: Option<usize>) -> String {
 mod tests {
     use super::*;
     use crate::admin::answers::{Scanner, Spool};
-    use crate::mail::Timestamp;
-    use crate::queue::{Counts, DomainCounts};
+    use crate::queue::{Counts, DomainCounts, Stage};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
@@ -120,6 +150,16 @@ mod tests {
                 ..Counts::default()
             },
             ledger: Account { accepted: 20, waiting: 6, delivered: 13, bounced: 1, ..Account::default() },
+            outages: vec![OutageView {
+                domain: "b.example".to_owned(),
+                state: OutageState::Down,
+                since: NOW - Duration::from_secs(30 * 3600),
+                why: "203.0.113.5:25: refused".to_owned(),
+                messages: 3,
+                first_bounce: Some(NOW + Duration::from_secs(18 * 3600)),
+                probe_at: Some(NOW + Duration::from_secs(600)),
+                told: Stage::Half,
+            }],
         };
         let expected = "\
 feedgate   0.1.0 on mx1.isp.example, up 3 d (since 2026-11-17 22:36:00Z)
@@ -128,6 +168,8 @@ scanner    AWAY, mail waits: no clamd answers
 spool      /var/lib/feedgate, 12.0 GiB free, taking mail (reserve 256.0 MiB)
 queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 quarantined
 ledger     20 recipients accepted = 13 delivered, 6 here, 1 bounced, 0 deleted, 0 rejected
+outage     b.example is down since 2026-11-19 16:36:00Z (30 h), 3 messages waiting, the first bounces in 18 h; next probe in 10 min; \
+more time: feedgate queue extend b.example 5d; 203.0.113.5:25: refused
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY
 b.example  3        0     0            30 h ago  connect to 203.0.113.5:25: refused

@@ -41,6 +41,8 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
         deliver_to: hops.clone(),
         greylist: true,
         lifetime: Duration::from_secs(86_400),
+        retry: Queue::default().retry,
+        outage_lifetime_max: None,
         unscannable: Unscannable::Quarantine,
         spam: Spam { enabled: false, low: spam(Action::None), med: spam(Action::None), high: spam(Action::None) },
     };
@@ -81,6 +83,7 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
             window: Duration::from_secs(2 * 86_400),
             remember: Duration::from_secs(36 * 86_400),
         },
+        alerts: Alerts::default(),
         limits: Limits {
             connections: 10_000,
             connections_per_client: 50,

@@ -29,7 +29,7 @@ pub enum Step {
     /// Write this reply and go on with the next line.
     Reply(Reply),
     /// Ask whether this sender may begin, then call [`Session::sender_answer`].
-    CheckSender(ReversePath, MailParameters),
+    CheckSender(ReversePath),
     /// Ask whether this recipient is taken (served? greylisted?), then call [`Session::recipient_answer`].
     CheckRecipient(Incoming),
     /// Write this 354, read the text with a `DataReader`, then call [`Session::content_answer`].
@@ -190,8 +190,8 @@ impl Session {
         }
         match path::mail(arguments, self.limits.size_max) {
             Ok((reverse_path, parameters)) => {
-                self.expected = Expected::SenderAnswer(reverse_path.clone(), parameters.clone());
-                Step::CheckSender(reverse_path, parameters)
+                self.expected = Expected::SenderAnswer(reverse_path.clone(), parameters);
+                Step::CheckSender(reverse_path)
             }
             Err(reply) => self.refuse(reply),
         }

@@ -134,7 +134,29 @@ fn a_flipped_bit_costs_one_message_and_is_reported() {
             waiting.ids[1],
             waiting.gateway.logged(&waiting.ids[1])
         );
+        // It stays where it is until an operator has seen it.
+        let damaged = &waiting.ids[1];
+        assert!(waiting.gateway.ask(&["queue", "show", damaged]).contains("local problem"));
+        waiting.gateway.ask(&["queue", "drop", damaged, "--yes"]);
+        assert!(waiting.gateway.ask_json(&["queue", "list"])["messages"].as_array().unwrap().is_empty());
+        waiting.gateway.kill();
+        waiting.gateway.restart();
     }
+}
+
+#[test]
+fn a_body_file_that_is_gone_or_garbled_costs_one_message() {
+    let mut waiting = Waiting::begin();
+    let large = |text: &str| format!("Subject: message {text}\r\n\r\n{}", "a line of a large body\r\n".repeat(60_000));
+    let ids = ["gone", "garbled", "whole"].map(|text| queue_id(&deliver(&waiting.gateway, "jane@up.test", large(text))));
+    waiting.gateway.kill();
+    let body = |id: &str| waiting.data(&format!("spool/bodies/{id}.body"));
+    std::fs::remove_file(body(&ids[0])).unwrap();
+    std::fs::write(body(&ids[1]), "not what it was").unwrap();
+    waiting.gateway.restart();
+    assert!(waiting.logged_error().iter().any(|line| line.contains(&ids[0]) && line.contains("missing")));
+    waiting.assert_arrive(&["one", "two", "three", "whole"]);
+    wait_for("a report", || waiting.logged_error().iter().any(|line| line.contains(&ids[1])).then_some(()));
 }
 
 #[test]
