@@ -33,9 +33,9 @@ impl Waiting {
         let retry = "[queue]\nretry = [\"1s\"]\n";
         let gateway = Gateway::start(clamd.socket(), &(domain("up.test", port, "") + retry));
         let ids = ["one", "two", "three"].map(|text| deliver_ok(&gateway, &format!("message {text}"))).to_vec();
-        for id in &ids {
-            wait_for("a first attempt", || gateway.logged(id).iter().any(|line| line.contains("deferred")).then_some(()));
-        }
+        // The others wait behind the outage and are not tried on their own.
+        let is_tried = || gateway.logged(&ids[0]).iter().any(|line| line.contains("deferred"));
+        wait_for("a first attempt", || is_tried().then_some(()));
         Waiting { _clamd: clamd, gateway, port, ids }
     }
 
