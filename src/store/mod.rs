@@ -39,8 +39,6 @@ mod spool;
 mod table;
 
 #[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
