@@ -9,11 +9,12 @@
 //! | `retry.rs` | when to try again, and for how long | yes |
 //! | `verdict.rs` | what a judgement does to a message | yes |
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
-//! | `bounce.rs` | the notice to the sender (RFC 3464) | yes |
+//! | `notice.rs`, `notice/` | notices to senders (RFC 3464): who, how many, in which language | yes |
 //! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
 //! | `route.rs` | which hosts to try for a destination | asks DNS |
 //! | `state.rs` | changes of the store, in order with the schedule | no |
 //! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
+//! | `tell.rs` | telling senders, once, and not losing that one is to be told | no |
 //!
 //! Invariants:
 //! - The schedule is a hint, the store is the truth: what is handed out was read from the store after its permit was taken.
@@ -24,9 +25,9 @@
 //!
 //! On failure: what could not be recorded stays as it was in the store and is tried again later; the caller gets the error.
 
-mod bounce;
 mod counts;
 mod deliver;
+mod notice;
 mod retry;
 mod route;
 mod scans;
@@ -36,6 +37,7 @@ mod settle;
 mod state;
 mod steer;
 mod sweep;
+mod tell;
 mod verdict;
 
 use std::sync::Arc;
@@ -78,12 +80,22 @@ impl Queue {
     ) -> Result<Queue, StoreError> {
         let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
         let mut after = None;
+        let mut owed = Vec::new();
         loop {
             let page = shared.store.entries(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.envelope.id);
             let mut state = shared.state();
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
+            owed.extend(page.iter().filter(|entry| !entry.progress.untold.is_empty()).map(|entry| entry.envelope.id));
+        }
+        if !owed.is_empty() {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                for id in owed {
+                    shared.tell_failures(id).await;
+                }
+            });
         }
         Ok(Queue { shared })
     }

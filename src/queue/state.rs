@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::schedule::{Limits, Schedule};
+use super::tell::Telling;
 use super::{PAGE, Selector};
 use crate::config::{Config, Current};
 use crate::mail::{Envelope, IdSource, Progress, QueueId};
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     pub ids: Arc<IdSource>,
     /// Told when something may have become due: one waiter looks, and tells the next one when it found something.
     pub wake: Notify,
+    pub telling: Telling,
     state: Mutex<State>,
     /// Numbers the changes of the store.
     order: AtomicU64,
@@ -49,7 +51,17 @@ impl Shared {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, config: Current, maillog: MailLog, ids: Arc<IdSource>) -> Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
-        Shared { store, clock, config, maillog, ids, wake: Notify::new(), state, order: AtomicU64::new(1) }
+        Shared {
+            store,
+            clock,
+            config,
+            maillog,
+            ids,
+            wake: Notify::new(),
+            telling: Telling::default(),
+            state,
+            order: AtomicU64::new(1),
+        }
     }
 
     /// The schedule. A panic while it was held leaves it usable: it is a hint, and each change is a few map operations.

@@ -1,5 +1,5 @@
-//! What ends by itself, looked for every hour: quarantine that was kept long enough, and mail whose lifetime ended while its
-//! host was away. Where a host is away only a probe now and then is tried, so most of its messages never see an attempt that
+//! What happens by itself, looked for every hour: the end of quarantine that was kept long enough, and of mail whose lifetime
+//! ended while its host was away; and senders who are still to be told. Where a host is away only a probe now and then is tried, so most of its messages never see an attempt that
 //! could end them.
 
 use std::sync::Arc;
@@ -32,6 +32,10 @@ impl Shared {
                 let expired = self.delete_kept_long_enough(&entry).await?;
                 let given_up = self.give_up_overdue(&entry).await?;
                 swept += usize::from(expired || given_up);
+                if !entry.progress.untold.is_empty() {
+                    self.tell_failures(entry.envelope.id).await;
+                }
+                self.tell_delay(&entry).await;
             }
         }
     }
@@ -70,7 +74,7 @@ impl Shared {
         Ok(true)
     }
 
-    fn is_behind_pause(&self, entry: &Entry, recipient: usize) -> bool {
+    pub(super) fn is_behind_pause(&self, entry: &Entry, recipient: usize) -> bool {
         let destination = entry.envelope.recipients[recipient].address.host();
         self.state().schedule.is_behind_pause(entry.envelope.id, destination)
     }

@@ -11,6 +11,7 @@ mod flow;
 mod gateway;
 mod greylist;
 mod layout;
+mod notices;
 mod rules;
 mod scan;
 mod world;
