@@ -39,6 +39,8 @@ mod spool;
 mod table;
 
 #[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

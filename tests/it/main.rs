@@ -15,6 +15,7 @@ mod greylist;
 mod kill;
 mod layout;
 mod load;
+mod notices;
 mod outage;
 mod power;
 mod rules;
