@@ -144,6 +144,10 @@ fn states(progress: &Progress) -> Vec<String> {
             states.push(state.to_owned());
         }
     }
+    if states.is_empty() && !progress.untold.is_empty() {
+        // Nothing goes on but the notice to its sender.
+        states.push("bounced".to_owned());
+    }
     states
 }
 

@@ -66,6 +66,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let admin = admin(top.table("admin", "admin"));
     let log = log(top.table("log", "log"));
     let queue = queue(top.table("queue", "queue"));
+    let notices = notices(top.table("notices", "notices"));
     let quarantine = quarantine(top.table("quarantine", "quarantine"));
     let greylist = greylist(top.table("greylist", "greylist"));
     let limits = limits(top.table("limits", "limits"));
@@ -90,6 +91,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         admin,
         log,
         queue,
+        notices,
         quarantine,
         greylist,
         limits,
@@ -233,6 +235,20 @@ fn never_tried_again(lifetime: Duration, first_retry: Duration) -> Fault {
     let [lifetime, first_retry] = [lifetime, first_retry].map(units::show_duration);
     Fault::new(format!("is {lifetime}, shorter than the first wait in `queue.retry`, which is {first_retry}"))
         .help("mail would be sent back after a single try")
+}
+
+fn notices(mut table: Table<'_>) -> Notices {
+    let default = Notices::default();
+    let delay_after = |value: &_| duration_or_zero(value, 365 * DAY).map(|after| (after > Duration::ZERO).then_some(after));
+    let languages = [("en", Language::English), ("de", Language::German)];
+    let notices = Notices {
+        delay_after: table.get("delay_after", default.delay_after, delay_after),
+        delay_in_outage: table.get("delay_in_outage", default.delay_in_outage, flag),
+        per_sender: table.get("per_sender", default.per_sender, |value| rate(value, 1..=10_000, 30 * DAY)),
+        language: table.get("language", default.language, |value| choice(value, &languages)),
+    };
+    table.finish();
+    notices
 }
 
 fn quarantine(mut table: Table<'_>) -> Quarantine {

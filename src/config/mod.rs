@@ -43,6 +43,7 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub queue: Queue,
+    pub notices: Notices,
     pub quarantine: Quarantine,
     pub greylist: Greylist,
     pub limits: Limits,
@@ -137,6 +138,32 @@ pub struct Queue {
     pub reserve: u64,
     /// How long settled messages can be traced.
     pub history: Duration,
+}
+
+/// What senders are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notices {
+    /// A message that is not delivered so long after its arrival is late, and its sender told so; `None`: never.
+    pub delay_after: Option<Duration>,
+    /// Also when it is late because the host is away.
+    pub delay_in_outage: bool,
+    /// Of failures and delays together.
+    pub per_sender: Rate,
+    /// When the message does not tell the sender's.
+    pub language: Language,
+}
+
+/// So many in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    English,
+    German,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -11,11 +11,12 @@
 //! | `retry.rs` | when to try again, and for how long | yes |
 //! | `verdict.rs` | what a judgement does to a message | yes |
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
-//! | `bounce.rs` | the notice to the sender (RFC 3464) | yes |
+//! | `notice.rs`, `notice/` | notices to senders (RFC 3464): who, how many, in which language | yes |
 //! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
 //! | `route.rs` | which hosts to try for a destination | asks DNS |
 //! | `state.rs` | changes of the store, in order with the schedule | no |
 //! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
+//! | `tell.rs` | telling senders, once, and not losing that one is to be told | no |
 //!
 //! Invariants:
 //! - The schedule is a hint, the store is the truth: what is handed out was read from the store after its permit was taken.
@@ -27,9 +28,9 @@
 //! On failure: what could not be recorded stays as it was in the store and is tried again later; the caller gets the error.
 
 mod alert;
-mod bounce;
 mod counts;
 mod deliver;
+mod notice;
 mod outage;
 mod probe;
 mod retry;
@@ -41,6 +42,7 @@ mod settle;
 mod state;
 mod steer;
 mod sweep;
+mod tell;
 mod verdict;
 
 use std::sync::Arc;
@@ -86,6 +88,7 @@ impl Queue {
     ) -> Result<Queue, StoreError> {
         let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
         let mut after = None;
+        let mut owed = Vec::new();
         loop {
             let page = shared.store.entries(after, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -95,6 +98,15 @@ impl Queue {
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
             drop(state);
             page.iter().for_each(|entry| shared.recall_outage(entry));
+            owed.extend(page.iter().filter(|entry| !entry.progress.untold.is_empty()).map(|entry| entry.envelope.id));
+        }
+        if !owed.is_empty() {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                for id in owed {
+                    shared.tell_failures(id).await;
+                }
+            });
         }
         shared.recall_outages().await;
         Ok(Queue { shared })

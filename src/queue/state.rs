@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::alert::Alerts;
 use super::schedule::{Limits, Schedule};
+use super::tell::Telling;
 use super::{PAGE, Selector, retry};
 use crate::config::{Config, Current};
 use crate::mail::{Envelope, IdSource, Progress, QueueId, Timestamp};
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     /// Told when something may have become due: one waiter looks, and tells the next one when it found something.
     pub wake: Notify,
     pub alerts: Alerts,
+    pub telling: Telling,
     state: Mutex<State>,
     /// Numbers the changes of the store.
     order: AtomicU64,
@@ -52,7 +54,18 @@ impl Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
         let alerts = Alerts::new(&store);
-        Shared { store, clock, config, maillog, ids, wake: Notify::new(), alerts, state, order: AtomicU64::new(1) }
+        Shared {
+            store,
+            clock,
+            config,
+            maillog,
+            ids,
+            wake: Notify::new(),
+            alerts,
+            telling: Telling::default(),
+            state,
+            order: AtomicU64::new(1),
+        }
     }
 
     /// The schedule. A panic while it was held leaves it usable: it is a hint, and each change is a few map operations.

@@ -1,6 +1,6 @@
-//! What ends by itself, looked for every hour: quarantine that was kept long enough, and mail whose lifetime ended while its
-//! host was away: nothing is offered to such a host, so its messages see no attempt that could end them. (Those of a host that
-//! is down are also looked after by its probes, to the minute.)
+//! What happens by itself, looked for every hour: the end of quarantine that was kept long enough, and of mail whose lifetime
+//! ended while its host was away: nothing is offered to such a host, so its messages see no attempt that could end them (those
+//! of a host that is down are also looked after by its probes, to the minute); and senders who are still to be told.
 
 use std::sync::Arc;
 
@@ -32,6 +32,10 @@ impl Shared {
                 let expired = self.delete_kept_long_enough(&entry).await?;
                 let given_up = self.give_up_overdue(&entry).await?;
                 swept += usize::from(expired || given_up);
+                if !entry.progress.untold.is_empty() {
+                    self.tell_failures(entry.envelope.id).await;
+                }
+                self.tell_delay(&entry).await;
             }
         }
     }
@@ -70,7 +74,7 @@ impl Shared {
         Ok(true)
     }
 
-    fn is_behind_outage(&self, entry: &Entry, recipient: usize) -> bool {
+    pub(super) fn is_behind_outage(&self, entry: &Entry, recipient: usize) -> bool {
         let destination = entry.envelope.recipients[recipient].address.host();
         self.state().schedule.is_behind_outage(entry.envelope.id, destination)
     }

@@ -51,6 +51,15 @@ struct MemoryState {
     mark: Option<Mark>,
 }
 
+impl MemoryIndex {
+    /// What a power cut may leave of an index that never syncs: those messages that `keep` says so about, and the mark.
+    pub fn remains(&self, mut keep: impl FnMut(QueueId) -> bool) -> MemoryIndex {
+        let state = lock(&self.0);
+        let places = state.places.iter().filter(|(id, _)| keep(**id)).map(|(id, place)| (*id, *place)).collect();
+        MemoryIndex(Arc::new(Mutex::new(MemoryState { places, mark: state.mark })))
+    }
+}
+
 impl Index for MemoryIndex {
     fn load(&mut self, each: &mut dyn FnMut(QueueId, Place)) -> Result<Option<Mark>, String> {
         let state = lock(&self.0);

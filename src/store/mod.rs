@@ -45,7 +45,7 @@ mod totals;
 mod verify;
 
 #[cfg(test)]
-mod crash_tests;
+mod compaction_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

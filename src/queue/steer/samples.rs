@@ -77,6 +77,7 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
             reserve: 0,
             history: Duration::from_secs(86_400),
         },
+        notices: Notices { delay_after: None, ..Notices::default() },
         quarantine: Quarantine { keep: Duration::from_secs(30 * 86_400) },
         greylist: Greylist {
             delay: Duration::from_secs(300),
