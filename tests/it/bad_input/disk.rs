@@ -6,6 +6,9 @@ use super::*;
 use crate::clamd::Clamd;
 use crate::gateway::{Sink, command, domain, free_port, wait_for};
 
+/// The index follows the journal within 100 ms and is handed to the kernel every 500 ms; nothing outside shows when.
+const INDEX_FLUSHED: std::time::Duration = std::time::Duration::from_millis(1500);
+
 /// Three messages for a customer who is away, and then the gateway is gone.
 struct Waiting {
     _clamd: Clamd,
@@ -36,6 +39,8 @@ impl Waiting {
         // The others wait behind the outage and are not tried on their own.
         let is_tried = || gateway.logged(&ids[0]).iter().any(|line| line.contains("deferred"));
         wait_for("a first attempt", || is_tried().then_some(()));
+        // How far the journal was durable is in the index then: what is damaged before that is no interrupted write.
+        std::thread::sleep(INDEX_FLUSHED);
         Waiting { _clamd: clamd, gateway, port, ids }
     }
 
