@@ -398,12 +398,15 @@ async fn a_segment_without_records_is_damage_only_when_the_next_one_names_it() {
     life.accept(1, 500).await.unwrap();
     life.disk.fail_syncs(1);
     assert!(life.accept(2, 500).await.is_err());
-    // Segment 2 is begun; then there is no room for its first batch.
-    life.disk.set_capacity(life.disk.used() + 64);
+    // Segment 2 is begun, with the ledger at its head; then there is no room for its first batch.
+    life.disk.set_capacity(life.disk.used() + 700);
     assert!(life.accept(3, 500).await.is_err());
     life.disk.set_capacity(u64::MAX);
     life.accept(4, 500).await.unwrap();
     let life = life.tampered(|disk| {
+        // As it is when the power fails between the header and the ledger.
+        let second = disk.open(&segment(2)).unwrap();
+        second.set_len(record::SEGMENT_HEADER as u64).and_then(|()| second.sync()).unwrap();
         disk.flip_bit(&segment(2), 34, 1);
         disk.create(&segment(4)).unwrap().write_at(&[0; 64], 0).unwrap();
     });
