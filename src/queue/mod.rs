@@ -11,6 +11,7 @@
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
 //! | `bounce.rs` | the notice to the sender (RFC 3464) | yes |
 //! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
+//! | `extensions.rs` | domains whose mail operators keep for longer | no |
 //! | `route.rs` | which hosts to try for a destination | asks DNS |
 //! | `state.rs` | changes of the store, in order with the schedule | no |
 //! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
@@ -27,6 +28,7 @@
 mod bounce;
 mod counts;
 mod deliver;
+mod extensions;
 mod retry;
 mod route;
 mod scans;
@@ -49,9 +51,10 @@ use crate::telemetry::MailLog;
 
 pub use counts::{Counts, DomainCounts};
 pub use deliver::{Delivery, Job};
-pub use route::{Hop, RouteFailure, route};
+pub use extensions::{Extension, Longer};
+pub use route::{Hop, RouteFailure, route, route_to};
 pub use selector::{Selector, StateWord, UnknownState};
-pub use steer::Steered;
+pub use steer::{By, Drain, Mode, Steer, Steered};
 
 use state::{Shared, detached};
 
@@ -77,6 +80,9 @@ impl Queue {
         ids: Arc<IdSource>,
     ) -> Result<Queue, StoreError> {
         let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
+        let reading = Arc::clone(&shared);
+        let read = tokio::task::spawn_blocking(move || reading.extensions.load(&reading.store)).await;
+        read.map_err(|error| StoreError::Io { what: "reading extensions".to_owned(), source: std::io::Error::other(error) })?;
         let mut after = None;
         loop {
             let page = shared.store.entries(after, PAGE).await?;
@@ -163,9 +169,9 @@ impl Queue {
         Ok(found)
     }
 
-    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted.
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted to it or its domain.
     pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
-        retry::lifetime_end(&self.shared.config.load(), envelope, progress, recipient)
+        self.shared.lifetime_end(envelope, progress, recipient)
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::extensions::Extensions;
 use super::schedule::{Limits, Schedule};
-use super::{PAGE, Selector};
+use super::{PAGE, Selector, retry};
 use crate::config::{Config, Current};
-use crate::mail::{Envelope, IdSource, Progress, QueueId};
+use crate::mail::{Domain, Envelope, IdSource, Progress, QueueId, Timestamp};
 use crate::outside::Clock;
 use crate::store::{Entry, Store, StoreError};
 use crate::telemetry::MailLog;
@@ -26,6 +27,10 @@ pub(super) struct Shared {
     pub ids: Arc<IdSource>,
     /// Told when something may have become due: one waiter looks, and tells the next one when it found something.
     pub wake: Notify,
+    /// What operators granted to domains.
+    pub extensions: Extensions,
+    /// When the server of a domain last asked for its mail.
+    pub drains: Mutex<HashMap<Domain, Timestamp>>,
     state: Mutex<State>,
     /// Numbers the changes of the store.
     order: AtomicU64,
@@ -49,12 +54,20 @@ impl Shared {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, config: Current, maillog: MailLog, ids: Arc<IdSource>) -> Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
-        Shared { store, clock, config, maillog, ids, wake: Notify::new(), state, order: AtomicU64::new(1) }
+        let (wake, order) = (Notify::new(), AtomicU64::new(1));
+        let (extensions, drains) = (Extensions::default(), Mutex::default());
+        Shared { store, clock, config, maillog, ids, wake, extensions, drains, state, order }
     }
 
     /// The schedule. A panic while it was held leaves it usable: it is a hint, and each change is a few map operations.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when delivery to this recipient is tried.
+    pub(super) fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
+        let end = retry::lifetime_end(&self.config.load(), envelope, progress, recipient);
+        self.extensions.until(envelope.recipients[recipient].address.host()).map_or(end, |until| end.max(until))
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -13,4 +13,5 @@ mod greylist;
 mod layout;
 mod rules;
 mod scan;
+mod steering;
 mod world;

@@ -27,6 +27,10 @@ fn text(status: &Status, width: Option<usize>) -> String {
     add("scanner", &format!("{}: {}", if status.scanner.up { "up" } else { "AWAY, mail waits" }, status.scanner.text));
     add("spool", &spool_text(status));
     add("queue", &queue_text(status));
+    for extension in status.extensions.iter().take(DOMAINS_SHOWN) {
+        let (domain, until) = (&extension.domain, moment(extension.until));
+        text += &format!("{:<10} {domain} until {until}, by {}\n", "extended", printable(&extension.by));
+    }
     if !status.queue.per_domain.is_empty() {
         text += &format!("\n{}", domains_text(status, width));
     }
@@ -71,7 +75,7 @@ mod tests {
     use super::*;
     use crate::admin::answers::{Scanner, Spool};
     use crate::mail::Timestamp;
-    use crate::queue::{Counts, DomainCounts};
+    use crate::queue::{Counts, DomainCounts, Extension};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
@@ -105,6 +109,13 @@ mod tests {
                 per_domain: vec![domain("a.example", 1, ""), domain("b.example", 30, "connect to 203.0.113.5:25: refused")],
                 ..Counts::default()
             },
+            extensions: vec![Extension {
+                domain: "b.example".parse().unwrap(),
+                until: NOW + Duration::from_secs(86_400),
+                at: NOW,
+                by: "alice (uid 0)".to_owned(),
+                reason: String::new(),
+            }],
         };
         let expected = "\
 feedgate   0.1.0 on mx1.isp.example, up 3 d (since 2026-11-17 22:36:00Z)
@@ -112,6 +123,7 @@ sessions   12 open
 scanner    AWAY, mail waits: no clamd answers
 spool      /var/lib/feedgate, 12.0 GiB free, taking mail (reserve 256.0 MiB)
 queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 quarantined
+extended   b.example until 2026-11-21 22:36:00Z, by alice (uid 0)
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY
 b.example  3        0     0            30 h ago  connect to 203.0.113.5:25: refused
