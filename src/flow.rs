@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
 use crate::config::{Config, Current, HopHost, NextHop};
 use crate::mail::{
-    Address, Client, Decision, Domain, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
-    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+    Address, Client, Decision, Domain, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
+    ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
 use crate::queue::{By, Delivery, Drain, Hop, Job, Queue, route, route_to};
@@ -151,7 +151,9 @@ impl Flow {
         let by = By { name: format!("the server {}", client.address.to_canonical()), reason: "ETRN".to_owned() };
         match self.queue.drain(&domain, by) {
             Drain::Started => Reply::new(250, Enhanced(2, 0, 0), format!("Ok, queue for {domain} started")),
-            Drain::TooSoon => refuse(Reply::new(458, Enhanced(4, 4, 5), format!("The queue for {domain} was started a moment ago"))),
+            Drain::TooSoon => {
+                refuse(Reply::new(458, Enhanced(4, 4, 5), format!("The queue for {domain} was started a moment ago")))
+            }
         }
     }
 

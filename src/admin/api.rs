@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
 use super::operations::{OperationError, Operations, Selection};
-use super::selection::{bounce_text, duration, moment, reroute};
 use super::output::printable;
+use super::selection::{bounce_text, duration, moment, reroute};
 use crate::checks::GreylistRecord;
 use crate::mail::{Address, Domain, QueueId};
 use crate::queue::{By, Longer, Mode, Steer};
@@ -414,5 +414,4 @@ mod tests {
         assert_eq!(operator(Some("a\u{1b}[2Jb"), None), "a\\u{1b}[2Jb");
         assert_eq!(operator(Some(&"x".repeat(500)), None).len(), OPERATOR_MAX);
     }
-
 }

@@ -12,10 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::selection::Selection;
 use super::answers::{
     DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status, SteeringReport,
 };
+pub use super::selection::Selection;
 use crate::checks::{Greylist, GreylistRecord};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
@@ -244,7 +244,8 @@ impl Operations {
             self.queue.end_extension(domain, &by.name, &by.reason).await?;
         }
         let Extension { until, by, .. } = extension;
-        let note = format!("the extension of {domain} until {until}, granted by {by}; messages that were extended keep their time");
+        let note =
+            format!("the extension of {domain} until {until}, granted by {by}; messages that were extended keep their time");
         let (dry_run, ended) = match mode {
             Mode::ForReal => (false, "ended"),
             Mode::DryRun => (true, "would end"),
@@ -309,7 +310,9 @@ impl Operations {
         match (anything, self.config.load().domain(&domain).is_some()) {
             (true, _) => Ok(format!("none that matches is in a state for this; `feedgate queue list {domain}` tells more")),
             (false, true) => Ok(format!("nothing waits for {domain}")),
-            (false, false) => Err(OperationError::Missing(format!("{domain} is not served here, and no mail for it is in the queue"))),
+            (false, false) => {
+                Err(OperationError::Missing(format!("{domain} is not served here, and no mail for it is in the queue")))
+            }
         }
     }
 }

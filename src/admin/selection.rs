@@ -95,7 +95,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads a date, meaning its end (UTC), or a moment as RFC 3339 writes it, with any offset.
 pub fn moment(text: &str) -> Result<Timestamp, String> {
-    let wrong = || format!("{}: write a date such as 2026-12-01, or a moment such as 2026-12-01T08:00:00Z", text.escape_default());
+    let wrong =
+        || format!("{}: write a date such as 2026-12-01, or a moment such as 2026-12-01T08:00:00Z", text.escape_default());
     let utc = |text: &str| humantime::parse_rfc3339(text).ok().map(Timestamp::from_system);
     let day = text.get(..10).ok_or_else(wrong)?;
     // Also says whether there is such a day.
@@ -150,7 +151,9 @@ mod tests {
         assert_eq!(text("2026-12-01T08:00:00Z").as_deref(), Ok("2026-12-01T08:00:00Z"));
         assert_eq!(text("2026-12-01T08:00:00+01:30").as_deref(), Ok("2026-12-01T06:30:00Z"));
         assert_eq!(text("2026-12-01T23:00:00-02:00").as_deref(), Ok("2026-12-02T01:00:00Z"));
-        for wrong in ["", "tomorrow", "2026-02-31", "2026-12-01T", "2026-12-01T25:00:00Z", "2026-12-01T08:00:00+99:00", "1.12.2026ä"] {
+        for wrong in
+            ["", "tomorrow", "2026-02-31", "2026-12-01T", "2026-12-01T25:00:00Z", "2026-12-01T08:00:00+99:00", "1.12.2026ä"]
+        {
             assert!(text(wrong).unwrap_err().contains("such as 2026-12-01"), "{wrong}");
         }
     }

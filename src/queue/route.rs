@@ -68,7 +68,9 @@ pub async fn route_to(reroute: &Reroute, resolver: &dyn Resolver) -> Result<Vec<
     };
     let found = match resolver.addresses(name).await {
         Ok(addresses) => named(name, reroute.port, addresses).take(HOPS_MAX).collect::<Vec<_>>(),
-        Err(error) => return Err(RouteFailure::Temporary(format!("451 4.4.4 no address for {name}, named by an operator ({error})"))),
+        Err(error) => {
+            return Err(RouteFailure::Temporary(format!("451 4.4.4 no address for {name}, named by an operator ({error})")));
+        }
     };
     if found.is_empty() {
         return Err(RouteFailure::Temporary(format!("451 4.4.4 no address for {name}, named by an operator")));

@@ -51,7 +51,8 @@ fn waits(gateway: &Gateway, to: &str) -> String {
 #[test]
 fn a_domain_is_extended_for_mail_to_come_shown_and_kept_by_a_restart() {
     let clamd = Clamd::start();
-    let mut gateway = Gateway::start(clamd.socket(), &(domain("up.test", free_port(), "") + &domain("idle.test", free_port(), "")));
+    let mut gateway =
+        Gateway::start(clamd.socket(), &(domain("up.test", free_port(), "") + &domain("idle.test", free_port(), "")));
     let id = waits(&gateway, "anna@up.test");
     let dry = gateway.ask(&["queue", "extend", "up.test", "5d", "--dry-run"]);
     assert!(dry.contains("dry run: nothing was changed") && dry.contains("would be kept until"), "{dry}");
@@ -103,7 +104,8 @@ fn a_domain_that_is_not_known_is_taken_for_a_typo() {
 fn mail_is_rerouted_bounced_held_and_dropped_with_a_reason() {
     let clamd = Clamd::start();
     let sink = Sink::start();
-    let mut gateway = Gateway::start(clamd.socket(), &(domain("up.test", free_port(), "") + &domain("sender.test", sink.port, "")));
+    let mut gateway =
+        Gateway::start(clamd.socket(), &(domain("up.test", free_port(), "") + &domain("sender.test", sink.port, "")));
     let (moved, wrong) = (waits(&gateway, "anna@up.test"), waits(&gateway, "berta@up.test"));
 
     let dry = gateway.ask(&["queue", "hold", "up.test", "--dry-run", "--older-than", "0s"]);
@@ -113,7 +115,10 @@ fn mail_is_rerouted_bounced_held_and_dropped_with_a_reason() {
     assert!(none.contains("No message was changed"), "{none}");
 
     gateway.ask(&["queue", "hold", &moved, "--reason", "ticket 12"]);
-    assert_eq!((&last_steering(&gateway, &moved)["what"], &last_steering(&gateway, &moved)["reason"]), (&"hold".into(), &"ticket 12".into()));
+    assert_eq!(
+        (&last_steering(&gateway, &moved)["what"], &last_steering(&gateway, &moved)["reason"]),
+        (&"hold".into(), &"ticket 12".into())
+    );
     let there = format!("127.0.0.1:{}", sink.port);
     gateway.ask(&["queue", "reroute", &moved, &there, "--reason", "ihr Umzug, für immer"]);
     gateway.kill();

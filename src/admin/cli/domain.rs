@@ -167,7 +167,8 @@ mod tests {
             reason: "new server on Monday".to_owned(),
         };
         let text = show_text(&DomainView { extension: Some(extension), ..view(None) }, NOW);
-        let line = "extended     until 2026-11-27 22:36:00Z (in 7 d), by alice (uid 0) on 2026-11-20 22:36:00Z: new server on Monday\n";
+        let line =
+            "extended     until 2026-11-27 22:36:00Z (in 7 d), by alice (uid 0) on 2026-11-20 22:36:00Z: new server on Monday\n";
         assert!(text.contains(line), "{text}");
     }
 

@@ -117,7 +117,8 @@ pub fn text(message: &Message, now: Timestamp, width: Option<usize>, reason: imp
     }
     if !message.steerings.is_empty() {
         let mut grid = Grid::new(&["WHEN", "WHO", "WHAT", "WHY"], &["WHO", "WHAT", "WHY"]);
-        let row = |steering: &Steering| [moment(steering.at), steering.by.clone(), steering.what.clone(), steering.reason.clone()];
+        let row =
+            |steering: &Steering| [moment(steering.at), steering.by.clone(), steering.what.clone(), steering.reason.clone()];
         message.steerings.iter().for_each(|steering| grid.row(row(steering)));
         text += &format!("\nsteered\n{}", grid.render(width, 2));
     }

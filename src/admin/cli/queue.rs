@@ -32,7 +32,7 @@ pub enum Command {
         feedgate queue extend [OPTIONS] [TARGET] --until <DATE>\n       feedgate queue extend DOMAIN --clear")]
     Extend {
         /// A queue id, domain or address; then how much longer, such as 5d or 36h
-        #[arg(num_args = 1..=2, value_name = "TARGET> <LONGER")]
+        #[arg(num_args = 1..=2, required_unless_present_any = ["until", "clear"], value_name = "TARGET> <LONGER")]
         words: Vec<String>,
         /// Until then at least: a date (to its end, UTC), or a moment such as 2026-12-01T08:00:00Z
         #[arg(long, value_name = "DATE", value_parser = until)]
@@ -53,7 +53,7 @@ pub enum Command {
         feedgate queue reroute [OPTIONS] [TARGET] --clear")]
     Reroute {
         /// A queue id, domain or address; then the server, such as 203.0.113.5:2525 or mail2.customer.example
-        #[arg(num_args = 1..=2, value_name = "TARGET> <HOST[:PORT]")]
+        #[arg(num_args = 1..=2, required_unless_present = "clear", value_name = "TARGET> <HOST[:PORT]")]
         words: Vec<String>,
         /// To the domain's own servers again
         #[arg(long)]

@@ -1,5 +1,5 @@
-use super::samples::{config, judged, message};
 use super::order::Done;
+use super::samples::{config, judged, message};
 use super::*;
 use crate::mail::{Decision, Origin, Reroute, Verdict};
 
@@ -164,7 +164,11 @@ fn a_message_that_awaits_its_scan_can_be_held_dropped_and_scanned_now() {
     let only = Selector { recipient: Some("b@x.example".parse().unwrap()), ..Selector::default() };
     Order { selector: only, ..order(Steer::Hold) }.carry_out(&envelope, &mut progress);
     assert_eq!((progress.recipients[0].status.as_str(), progress.recipients[1].status.as_str()), ("waiting", "held"));
-    assert_eq!(order(Steer::Bounce("no".into())).carry_out(&envelope, &mut progress), Done::default(), "nobody knows what is in it");
+    assert_eq!(
+        order(Steer::Bounce("no".into())).carry_out(&envelope, &mut progress),
+        Done::default(),
+        "nobody knows what is in it"
+    );
     assert_eq!(order(Steer::Drop).carry_out(&envelope, &mut progress).recipients.len(), 2);
     assert!(progress.is_settled());
 }

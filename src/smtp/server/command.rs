@@ -72,8 +72,7 @@ impl Verb {
             ("STARTTLS", Verb::StartTls),
             ("ETRN", Verb::Etrn),
         ];
-        const NOT_OFFERED: &[&str] =
-            &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
+        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
         const HTTP: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"];
         let is = |name: &str| verb.eq_ignore_ascii_case(name);
         if let Some((_, known)) = NAMES.iter().find(|(name, _)| is(name)) {

@@ -51,7 +51,7 @@ fn ehlo_offers_what_the_gateway_does() {
     let Step::Reply(reply) = say(&mut session, "EHLO a.example") else { panic!("no reply") };
     let wire = String::from_utf8(reply.to_wire()).unwrap();
     let expected = "250-mx1.isp.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
-                    250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=2\r\n250 STARTTLS\r\n";
+                    250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=2\r\n250-ETRN\r\n250 STARTTLS\r\n";
     assert_eq!(wire, expected);
     assert!(session.is_extended() && session.helo() == "a.example");
 }
