@@ -39,11 +39,12 @@ fn last_steering(gateway: &Gateway, id: &str) -> Value {
     message["steerings"].as_array().and_then(|all| all.last().cloned()).expect("it was steered")
 }
 
+/// A message that was judged and now waits for a server that is down.
 fn waits(gateway: &Gateway, to: &str) -> String {
     let id = deliver(gateway, "joe@sender.test", to);
-    wait_for("an attempt", || {
+    wait_for("its verdict", || {
         let shown = gateway.ask_json(&["queue", "show", &id]);
-        (shown["recipients"][0]["attempts"].as_u64() > Some(0)).then_some(())
+        (!shown["judgement"].is_null()).then_some(())
     });
     id
 }
