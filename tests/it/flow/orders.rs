@@ -125,7 +125,7 @@ async fn an_extension_ends_by_its_date_and_by_an_operator() {
     assert_eq!(world.queue().extension(&plain), None);
     world.queue().extend_domain(&plain, Longer::Until(began + 4 * DAY), "alice", "").await.unwrap();
     let end = |entry: &feedgate::store::Entry| world.queue().lifetime_end(&entry.envelope, &entry.progress, 0);
-    assert_eq!(end(&*world.entry(id).await.unwrap()), began + 4 * DAY);
+    assert_eq!(end(&world.entry(id).await.unwrap()), began + 4 * DAY);
     world.pass(4 * DAY);
     assert_eq!(world.queue().extension(&plain), None);
 }
