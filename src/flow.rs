@@ -24,11 +24,12 @@ use tokio::task::JoinSet;
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
 use crate::config::{Config, Current, HopHost, NextHop};
 use crate::mail::{
-    Address, Client, Decision, Domain, Enhanced, Envelope, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
-    ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+    Address, Client, Decision, Domain, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
+    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
+use crate::net::{post_json, run_hook};
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
-use crate::queue::{By, Delivery, Drain, Hop, Job, Queue, route, route_to};
+use crate::queue::{Alert, By, Delivery, Drain, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
 use crate::smtp::{ConnectFailure, Connection, Incoming, Offer, Timeouts, TlsMemory, TlsUse};
 use crate::spam::{Assessment, Engine, Facts};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
@@ -62,6 +63,12 @@ fn is_same(one: IpAddr, other: IpAddr) -> bool {
 const REVERSE_NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Content larger than this is classified on a thread of its own, in bytes.
 const CLASSIFY_INLINE_MAX: u64 = 64 * 1024;
+/// How long each host may take to answer a probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2 * 60);
+/// How long a command or webhook that is told of an outage may take, in real time.
+const ALERT_PATIENCE: Duration = Duration::from_secs(30);
+/// Alerts told at a time.
+const ALERTS_MAX: usize = 4;
 
 // ------------------------------------------------------------------------------------------------------------ RECEIVE
 
@@ -410,6 +417,9 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
+        // Goes with the set: what was not told when the gateway stops stands in the log.
+        let mut telling = JoinSet::new();
+        telling.spawn(Arc::clone(&self).tell_operators());
         // Kept across the ends of other tasks: one that is dropped halfway gives back what it had picked as failed, and that
         // message would wait although nothing is wrong.
         let mut next = pin!(self.queue.next());
@@ -424,6 +434,7 @@ impl Flow {
             match job {
                 Job::Scan(id) => tasks.spawn(flow.judge_queued(id)),
                 Job::Deliver(delivery) => tasks.spawn(flow.deliver(delivery)),
+                Job::Probe(probe) => tasks.spawn(flow.probe(probe)),
             };
         }
         let all = async { while tasks.join_next().await.is_some() {} };
@@ -433,27 +444,38 @@ impl Flow {
         }
     }
 
-    /// Delivers one message, and others for the same destination over the same connection while there are any.
+    /// Delivers one message, and others for the same destination over the same connection while there are any. While the end of
+    /// one is written down the next is under way already.
     async fn deliver(self: Arc<Self>, first: Delivery) {
         let mut connection = None;
-        let mut next = Some(first);
-        while let Some(delivery) = next {
-            let outcomes = self.attempt(&delivery, &mut connection).await;
+        let mut delivery = first;
+        let mut outcomes = self.attempt(&delivery, &mut connection).await;
+        loop {
             connection = connection.filter(Connection::is_reusable);
-            next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
+            let next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
             // An operator may have named another server for one of two messages to the same place.
             if next.as_ref().is_some_and(|next| next.reroute() != delivery.reroute())
                 && let Some(connection) = connection.take()
             {
                 connection.quit().await;
             }
-            let id = delivery.entry.envelope.id;
-            if let Err(error) = self.queue.settle(delivery, outcomes).await {
-                tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
-            }
+            let settled = self.settle(delivery, outcomes);
+            let Some(next) = next else {
+                settled.await;
+                break;
+            };
+            ((), outcomes) = tokio::join!(settled, self.attempt(&next, &mut connection));
+            delivery = next;
         }
         if let Some(connection) = connection {
             connection.quit().await;
+        }
+    }
+
+    async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) {
+        let id = delivery.entry.envelope.id;
+        if let Err(error) = self.queue.settle(delivery, outcomes).await {
+            tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
         }
     }
 
@@ -493,6 +515,75 @@ impl Flow {
             }
         }
         pending.outcomes
+    }
+
+    /// A destination whose hosts were away is asked, once for all its messages, whether one of them is back.
+    async fn probe(self: Arc<Self>, probe: Probe) {
+        let answer = self.is_back(&probe.destination).await;
+        self.queue.probed(probe, answer).await;
+    }
+
+    /// TCP, EHLO, QUIT, host by host; in clear text, since nothing is said. `Err`: why none answered.
+    async fn is_back(&self, destination: &Host) -> Result<(), String> {
+        let routed = match self.queue.reroute_at(destination).await {
+            Some(reroute) => route_to(&reroute, &*self.resolver).await,
+            None => route(destination, &self.config(), &*self.resolver).await,
+        };
+        let hops = match routed {
+            Ok(hops) => hops,
+            Err(RouteFailure::Temporary(why)) => return Err(why),
+            // DNS knows by now that nobody takes this mail: each message is told so when it is tried.
+            Err(RouteFailure::Permanent(_)) => return Ok(()),
+        };
+        let helo = self.config().hostname.to_string();
+        let mut why = "no server to try".to_owned();
+        for hop in &hops {
+            let transport = &*self.transport;
+            let session = Connection::open(transport, hop.address, &hop.name, &helo, TlsUse::Never, &self.timeouts);
+            tokio::select! {
+                session = session => match session {
+                    Ok(connection) => {
+                        connection.quit().await;
+                        return Ok(());
+                    }
+                    Err(failure) => why = format!("{hop}: {failure}"),
+                },
+                () = self.clock.sleep_until(self.now() + PROBE_PATIENCE) => why = format!("{hop}: no answer to a probe"),
+            }
+        }
+        Err(why)
+    }
+
+    /// Tells of outages whoever the settings name, a few at a time. Mail does not wait for this.
+    async fn tell_operators(self: Arc<Self>) {
+        let Some(mut alerts) = self.queue.alerts() else { return };
+        let mut telling = JoinSet::new();
+        while let Some(alert) = alerts.recv().await {
+            while telling.len() >= ALERTS_MAX {
+                telling.join_next().await;
+            }
+            telling.spawn(Arc::clone(&self).tell(alert));
+        }
+    }
+
+    /// Runs the command and calls the webhook. When one of them fails, the log says so, as it has said what was to be told.
+    async fn tell(self: Arc<Self>, alert: Alert) {
+        let config = self.config();
+        let command = async {
+            if let Some((program, arguments)) = &config.alerts.command
+                && let Err(why) = run_hook(program, arguments, alert.environment(), ALERT_PATIENCE).await
+            {
+                tracing::error!(domain = alert.domain, program = %program.display(), why, "alerts.command was not told");
+            }
+        };
+        let webhook = async {
+            if let Some(url) = &config.alerts.webhook
+                && let Err(why) = post_json(url, alert.json(), ALERT_PATIENCE).await
+            {
+                tracing::error!(domain = alert.domain, host = url.host(), why, "alerts.webhook was not told");
+            }
+        };
+        tokio::join!(command, webhook);
     }
 
     /// The content and how it goes out. The last gate of the second promise: whatever the queue says, nothing without a

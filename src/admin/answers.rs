@@ -14,7 +14,7 @@ use crate::mail::{
     Steering, Timestamp,
 };
 use crate::outside::ScannerHealth;
-use crate::queue::{Counts, DomainCounts, Extension, Steered};
+use crate::queue::{Counts, DomainCounts, Extension, OutageView, Steered};
 use crate::store::Entry;
 
 /// Recipients named in one line of a list.
@@ -34,6 +34,9 @@ pub struct Status {
     pub scanner: Scanner,
     pub spool: Spool,
     pub queue: Counts,
+    /// Domains whose servers are not simply up, longest first.
+    #[serde(default)]
+    pub outages: Vec<OutageView>,
     /// Domains whose mail operators keep for longer.
     #[serde(default)]
     pub extensions: Vec<Extension>,
@@ -141,6 +144,10 @@ fn states(progress: &Progress) -> Vec<String> {
         if !states.iter().any(|known| known == state) {
             states.push(state.to_owned());
         }
+    }
+    if states.is_empty() && !progress.untold.is_empty() {
+        // Nothing goes on but the notice to its sender.
+        states.push("bounced".to_owned());
     }
     states
 }
@@ -305,6 +312,9 @@ pub struct DomainView {
     pub deliver_to: Vec<String>,
     pub greylist: bool,
     pub lifetime_seconds: u64,
+    /// The age that mail may reach while the domain's servers are down.
+    #[serde(default)]
+    pub outage_lifetime_max_seconds: Option<u64>,
     /// `quarantine` or `deliver-tagged`
     pub unscannable: String,
     pub spam_enabled: bool,
@@ -313,6 +323,9 @@ pub struct DomainView {
     pub high: LevelView,
     /// What waits for it; `None` without a running gateway.
     pub queue: Option<DomainCounts>,
+    /// Its servers are not simply up.
+    #[serde(default)]
+    pub outage: Option<OutageView>,
     /// Its mail is kept for longer by an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
@@ -333,6 +346,7 @@ impl DomainView {
             deliver_to: config.deliver_to.iter().map(hop_text).collect(),
             greylist: config.greylist,
             lifetime_seconds: config.lifetime.as_secs(),
+            outage_lifetime_max_seconds: config.outage_lifetime_max.map(|most| most.as_secs()),
             unscannable: match config.unscannable {
                 Unscannable::Quarantine => "quarantine".to_owned(),
                 Unscannable::DeliverTagged => "deliver-tagged".to_owned(),
@@ -342,6 +356,7 @@ impl DomainView {
             med: level(&config.spam.med),
             high: level(&config.spam.high),
             queue,
+            outage: None,
             extension: None,
         }
     }

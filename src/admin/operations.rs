@@ -101,6 +101,7 @@ impl Operations {
                 accepting: !self.store.is_full(),
             },
             queue: self.queue.counts().await?,
+            outages: self.queue.outages().await?,
             extensions: self.queue.extensions(),
         })
     }
@@ -152,8 +153,9 @@ impl Operations {
         let config = self.config.load_full();
         let settings = config.domain(domain).ok_or_else(|| OperationError::Missing(format!("{domain} is not served here")))?;
         let counts = self.queue.counts().await?.per_domain.into_iter().find(|count| count.domain == domain.as_str());
+        let outage = self.queue.outages().await?.into_iter().find(|outage| outage.domain == domain.as_str());
         let view = DomainView::new(domain, settings, Some(counts.unwrap_or_default()));
-        Ok(DomainView { extension: self.queue.extension(domain), ..view })
+        Ok(DomainView { outage, extension: self.queue.extension(domain), ..view })
     }
 
     pub async fn greylist_list(&self, limit: usize) -> Answer<Vec<GreylistRecord>> {

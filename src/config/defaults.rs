@@ -26,9 +26,11 @@ impl Config {
             admin: Admin::default(),
             log: Log::default(),
             queue: Queue::default(),
+            notices: Notices::default(),
             quarantine: Quarantine::default(),
             greylist: Greylist::default(),
             limits: Limits::default(),
+            alerts: Alerts::default(),
             rules: None,
             domains: BTreeMap::new(),
         }
@@ -43,6 +45,8 @@ impl DomainConfig {
             deliver_to,
             greylist: true,
             lifetime: Queue::default().lifetime,
+            retry: Queue::default().retry,
+            outage_lifetime_max: None,
             unscannable: Unscannable::Quarantine,
             spam: Spam::default(),
         }
@@ -104,6 +108,17 @@ impl Default for Queue {
             deliveries: 200,
             reserve: 256 << 20,
             history: Duration::from_secs(14 * DAY),
+        }
+    }
+}
+
+impl Default for Notices {
+    fn default() -> Notices {
+        Notices {
+            delay_after: Some(Duration::from_secs(4 * HOUR)),
+            delay_in_outage: false,
+            per_sender: Rate { count: 50, per: Duration::from_secs(HOUR) },
+            language: Language::English,
         }
     }
 }

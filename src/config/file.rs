@@ -39,14 +39,14 @@ pub(super) struct Surroundings {
     hostname: Option<Domain>,
     listen: Vec<SocketAddr>,
     lifetime: Duration,
-    first_retry: Duration,
+    retry: Vec<Duration>,
 }
 
 impl Surroundings {
     /// For domain files beside a main file that could not be read.
     pub(super) fn unknown() -> Surroundings {
         let queue = Queue::default();
-        Surroundings { hostname: None, listen: Vec::new(), lifetime: queue.lifetime, first_retry: Duration::ZERO }
+        Surroundings { hostname: None, listen: Vec::new(), lifetime: queue.lifetime, retry: Vec::new() }
     }
 }
 
@@ -66,9 +66,11 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let admin = admin(top.table("admin", "admin"));
     let log = log(top.table("log", "log"));
     let queue = queue(top.table("queue", "queue"));
+    let notices = notices(top.table("notices", "notices"));
     let quarantine = quarantine(top.table("quarantine", "quarantine"));
     let greylist = greylist(top.table("greylist", "greylist"));
     let limits = limits(top.table("limits", "limits"));
+    let alerts = alerts(top.table("alerts", "alerts"));
     let domains = top.table("domains", "domains");
     top.not_yet("checks");
     top.finish();
@@ -77,7 +79,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         hostname: hostname.clone(),
         listen: smtp.listen.clone(),
         lifetime: queue.lifetime,
-        first_retry: queue.retry.first().copied().unwrap_or_default(),
+        retry: queue.retry.clone(),
     };
     let config = hostname.map(|hostname| Config {
         hostname,
@@ -89,9 +91,11 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         admin,
         log,
         queue,
+        notices,
         quarantine,
         greylist,
         limits,
+        alerts,
         rules,
         domains: BTreeMap::new(),
     });
@@ -233,6 +237,20 @@ fn never_tried_again(lifetime: Duration, first_retry: Duration) -> Fault {
         .help("mail would be sent back after a single try")
 }
 
+fn notices(mut table: Table<'_>) -> Notices {
+    let default = Notices::default();
+    let delay_after = |value: &_| duration_or_zero(value, 365 * DAY).map(|after| (after > Duration::ZERO).then_some(after));
+    let languages = [("en", Language::English), ("de", Language::German)];
+    let notices = Notices {
+        delay_after: table.get("delay_after", default.delay_after, delay_after),
+        delay_in_outage: table.get("delay_in_outage", default.delay_in_outage, flag),
+        per_sender: table.get("per_sender", default.per_sender, |value| rate(value, 1..=10_000, 30 * DAY)),
+        language: table.get("language", default.language, |value| choice(value, &languages)),
+    };
+    table.finish();
+    notices
+}
+
 fn quarantine(mut table: Table<'_>) -> Quarantine {
     let keep = table.get("keep", Quarantine::default().keep, |value| duration(value, 3_650 * DAY));
     table.finish();
@@ -272,6 +290,35 @@ fn limits(mut table: Table<'_>) -> Limits {
     limits
 }
 
+fn alerts(mut table: Table<'_>) -> Alerts {
+    let help = "a program by its whole path, then its arguments: [\"/usr/local/bin/page-ops\", \"--urgent\"]";
+    let mut words = table.list("command", Vec::new(), |value| match text(value)? {
+        text if text.contains('\0') => Err(Fault::new("holds a NUL, which no argument can")),
+        text => Ok(text.to_owned()),
+    });
+    if table.has("command") {
+        table.refuse_empty("command", &words, help);
+    }
+    if words.first().is_some_and(|program| !program.starts_with('/')) {
+        let program = words.first().map(String::as_str).unwrap_or_default();
+        table.refuse("command", Fault::new(format!("begins with {program:?}, which is not a whole path")).help(help));
+    }
+    let command = (!words.is_empty()).then(|| (PathBuf::from(words.remove(0)), words));
+    let webhook = table.optional("webhook", webhook);
+    table.finish();
+    Alerts { command, webhook }
+}
+
+fn webhook(value: &DeValue<'_>) -> Result<hyper::Uri, Fault> {
+    let url: hyper::Uri = parsed(value, "like \"http://127.0.0.1:9000/feedgate\"")?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http"), Some(host)) if !host.is_empty() => Ok(url),
+        (Some("https"), _) => Err(Fault::new("begins with https:, which this version cannot call")
+            .help("call something near with http:, or let alerts.command run a program like curl")),
+        _ => Err(Fault::new("must begin with http:// and the name of a host")),
+    }
+}
+
 /// One `[domains."…"]`. `None` only after a mistake was reported.
 pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &Path) -> Option<DomainConfig> {
     let default = DomainConfig::with_defaults(Vec::new());
@@ -289,20 +336,35 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     } else {
         table.missing("deliver_to", "[\"203.0.113.5\"]");
     }
+    let retry = table.list("retry", surroundings.retry.clone(), |value| duration(value, DAY));
+    if table.has("retry") {
+        table.refuse_empty("retry", &retry, "like [\"1m\", \"5m\", \"15m\"]; the last one repeats");
+    }
+    let first_retry = retry.first().copied().unwrap_or_default();
     let unscannable = [("quarantine", Unscannable::Quarantine), ("deliver-tagged", Unscannable::DeliverTagged)];
     let config = DomainConfig {
         file: file.to_owned(),
         deliver_to,
         greylist: table.get("greylist", default.greylist, flag),
         lifetime: table.get("lifetime", surroundings.lifetime, lifetime_value),
+        retry,
+        outage_lifetime_max: table.optional("outage_lifetime_max", lifetime_value),
         unscannable: table.get("unscannable", default.unscannable, |value| choice(value, &unscannable)),
         spam: spam(table.table("spam", "domains.\"…\".spam")),
     };
     table.get("recipients", (), recipients);
     table.not_yet("recipient_list");
     // Without its own lifetime the domain has that of the queue, where the same is said once.
-    if table.has("lifetime") && config.lifetime < surroundings.first_retry && table.is_sound(&["lifetime"]) {
-        table.refuse("lifetime", never_tried_again(config.lifetime, surroundings.first_retry));
+    let says_so = table.has("lifetime") || table.has("retry");
+    if says_so && config.lifetime < first_retry && table.is_sound(&["lifetime", "retry"]) {
+        table.refuse("lifetime", never_tried_again(config.lifetime, first_retry));
+    }
+    if let Some(most) = config.outage_lifetime_max.filter(|most| *most < config.lifetime)
+        && table.is_sound(&["lifetime", "outage_lifetime_max"])
+    {
+        let [most, lifetime] = [most, config.lifetime].map(units::show_duration);
+        let fault = Fault::new(format!("is {most}, shorter than the lifetime of {lifetime}"));
+        table.refuse("outage_lifetime_max", fault.help("it is how old mail may become while the domain's servers are down"));
     }
     table.finish();
     (!config.deliver_to.is_empty()).then_some(config)

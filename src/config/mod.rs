@@ -43,9 +43,11 @@ pub struct Config {
     pub admin: Admin,
     pub log: Log,
     pub queue: Queue,
+    pub notices: Notices,
     pub quarantine: Quarantine,
     pub greylist: Greylist,
     pub limits: Limits,
+    pub alerts: Alerts,
     /// A directory with rules that replaces the built-in ones; `None`: built in.
     pub rules: Option<PathBuf>,
     pub domains: BTreeMap<Domain, DomainConfig>,
@@ -138,6 +140,32 @@ pub struct Queue {
     pub history: Duration,
 }
 
+/// What senders are told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notices {
+    /// A message that is not delivered so long after its arrival is late, and its sender told so; `None`: never.
+    pub delay_after: Option<Duration>,
+    /// Also when it is late because the host is away.
+    pub delay_in_outage: bool,
+    /// Of failures and delays together.
+    pub per_sender: Rate,
+    /// When the message does not tell the sender's.
+    pub language: Language,
+}
+
+/// So many in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    English,
+    German,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quarantine {
     /// After this a quarantined message is deleted.
@@ -164,6 +192,15 @@ pub struct Limits {
     pub allow: Vec<IpNet>,
 }
 
+/// Who is told of a customer's outage, besides the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alerts {
+    /// A program, by its whole path, and its arguments.
+    pub command: Option<(PathBuf, Vec<String>)>,
+    /// `http:` only.
+    pub webhook: Option<hyper::Uri>,
+}
+
 /// What one customer's domain asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DomainConfig {
@@ -173,6 +210,10 @@ pub struct DomainConfig {
     pub deliver_to: Vec<NextHop>,
     pub greylist: bool,
     pub lifetime: Duration,
+    /// Waits between attempts; the last one repeats. At least one.
+    pub retry: Vec<Duration>,
+    /// While its hosts are known to be down, a message's clock stands still until it is so old. Not shorter than `lifetime`.
+    pub outage_lifetime_max: Option<Duration>,
     /// For mail that cannot be scanned to the end: over a limit, or encrypted.
     pub unscannable: Unscannable,
     pub spam: Spam,

@@ -10,12 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::Rate;
 use super::reader::Fault;
 use super::suggest;
 use super::units::{self, UnitError};
 use crate::mail::Domain;
 
 const DURATION_HELP: &str = "durations need a unit, like \"10m\": s, m, h or d";
+const RATE_HELP: &str = "so many in a while, like \"50/1h\"";
 const SIZE_HELP: &str = "sizes need a unit, like \"50MiB\": B, KiB, MiB, GiB, KB, MB or GB";
 
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
@@ -77,6 +79,23 @@ fn quantity<T>(value: &DeValue<'_>, parse: impl Fn(&str) -> Result<T, UnitError>
         DeValue::Integer(number) => Err(Fault::new(format!("is {number}, which has no unit")).help(help)),
         other => Err(Fault::kind("text", other).help(help)),
     }
+}
+
+/// `10/1h`: so many in a while, which is longer than nothing and at most `per_max`.
+pub(super) fn rate(value: &DeValue<'_>, range: RangeInclusive<u32>, per_max: Duration) -> Result<Rate, Fault> {
+    let written = text(value)?;
+    let wrong = |why: String| Fault::new(format!("is {written:?}, which {why}")).help(RATE_HELP);
+    let (count, per) = written.split_once('/').ok_or_else(|| wrong("has no slash".to_owned()))?;
+    let count: u32 = count.trim().parse().map_err(|_| wrong("does not begin with a whole number".to_owned()))?;
+    let per = units::parse_duration(per.trim()).map_err(|error| wrong(error.to_string()))?;
+    if !range.contains(&count) {
+        return Err(Fault::new(format!("is {written:?}; the number must be from {} to {}", range.start(), range.end())));
+    }
+    if per == Duration::ZERO || per > per_max {
+        let max = units::show_duration(per_max);
+        return Err(Fault::new(format!("is {written:?}; the time must be longer than nothing and at most {max}")));
+    }
+    Ok(Rate { count, per })
 }
 
 /// One of a few words.

@@ -40,7 +40,9 @@ impl Reload {
         let domains = config.domains.len();
         self.tls.store(tls);
         self.flow.engine.store(Arc::new(engine));
-        self.flow.config.store(Arc::new(config));
+        let config = Arc::new(config);
+        self.flow.config.store(Arc::clone(&config));
+        self.flow.queue.reloaded(&old, &config);
         let later = if later.is_empty() { String::new() } else { format!("; {} only count after a restart", later.join(", ")) };
         Ok(format!("settings read again: {domains} domains{later}"))
     }

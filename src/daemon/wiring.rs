@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ use crate::telemetry::{Line, MailLog, Metrics};
 
 /// Mail-log lines that may wait for history; more are left out of it (and counted), never out of the log.
 const HISTORY_WAITING_MAX: usize = 10_000;
+/// Of these, written at a time.
+const HISTORY_BATCH_MAX: usize = 2_000;
+/// How long lines are gathered.
+const HISTORY_GATHER: Duration = Duration::from_millis(50);
 /// What has begun may take this long to end after SIGTERM.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -222,11 +227,25 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, Recovery)> {
     Ok((store, recovery))
 }
 
-/// Writes the mail log's lines to history, as many at a time as there are.
+/// Writes the mail log's lines to history. The lines of one message come shortly after each other, and together they cost
+/// little more than one of them: so they are gathered for a moment.
 async fn keep_history(mut lines: mpsc::Receiver<Line>, history: History) {
     let mut batch = Vec::new();
-    while lines.recv_many(&mut batch, 500).await > 0 {
-        history.record(std::mem::take(&mut batch)).await;
+    while lines.recv_many(&mut batch, HISTORY_BATCH_MAX).await > 0 {
+        let mut gathered = history.gather(std::mem::take(&mut batch));
+        let mut moment = pin!(tokio::time::sleep(HISTORY_GATHER));
+        while gathered < HISTORY_BATCH_MAX {
+            let count = tokio::select! {
+                biased;
+                () = &mut moment => break,
+                count = lines.recv_many(&mut batch, HISTORY_BATCH_MAX - gathered) => count,
+            };
+            if count == 0 {
+                break;
+            }
+            gathered = history.gather(std::mem::take(&mut batch));
+        }
+        history.write_gathered().await;
     }
 }
 

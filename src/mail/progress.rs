@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Host, Judgement, Recipient, Timestamp};
+use super::{Decision, Enhanced, Host, Judgement, Recipient, Timestamp};
 
 /// The state of one message and of each of its recipients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,28 @@ pub struct Progress {
     /// What operators did, oldest first; at most [`Progress::STEERINGS_MAX`], the oldest go first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steerings: Vec<Steering>,
+    /// Recipients that are given up and of whom the sender is still to be told. While there are any the message stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Failure>,
+    /// When the sender was told that the message is late, or it was found that nobody is to be told: it is done once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_told: Option<Timestamp>,
+}
+
+/// A recipient that is given up, as the notice to the sender needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its place in `Envelope::recipients`.
+    pub recipient: usize,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What the next hop said, or our words; one line.
+    pub reply: String,
+    pub status: Enhanced,
+    /// The lifetime is over; else the refusal was for good.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// Who made the message.
@@ -94,7 +116,7 @@ pub enum Status {
         at: Timestamp,
         host: String,
     },
-    /// The sender was told, or there was nobody to tell.
+    /// The sender is told, or there was nobody to tell.
     Bounced {
         at: Timestamp,
         why: String,
@@ -176,6 +198,8 @@ impl Progress {
             scan_attempts: 0,
             recipients: vec![RecipientProgress::new(now); recipients],
             steerings: Vec::new(),
+            untold: Vec::new(),
+            delay_told: None,
         }
     }
 
@@ -184,9 +208,9 @@ impl Progress {
         self.origin == Origin::Client && self.judgement.is_none()
     }
 
-    /// Every recipient is final: the message may go.
+    /// Every recipient is final and nobody is left to be told: the message may go.
     pub fn is_settled(&self) -> bool {
-        self.recipients.iter().all(|recipient| recipient.status.is_final())
+        self.untold.is_empty() && self.recipients.iter().all(|recipient| recipient.status.is_final())
     }
 
     /// Notes what an operator did.
@@ -215,5 +239,28 @@ mod tests {
         progress.steered(Timestamp(9), "ops", "reroute", "they moved");
         let again: Progress = serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
         assert_eq!(again, progress);
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read_and_nothing_new_is_written_until_it_is_needed() {
+        let mut progress = Progress::accepted(Origin::Client, 1, Timestamp(1));
+        let written = serde_json::to_string(&progress).unwrap();
+        assert!(!written.contains("untold") && !written.contains("delay_told"), "{written}");
+        assert_eq!(serde_json::from_str::<Progress>(&written).unwrap(), progress);
+        let reply = "550 5.1.1 no".to_owned();
+        progress.untold.push(Failure {
+            recipient: 0,
+            at: Timestamp(2),
+            host: None,
+            reply,
+            status: Enhanced(5, 1, 1),
+            expired: false,
+        });
+        progress.recipients[0].status = Status::Bounced { at: Timestamp(2), why: String::new() };
+        assert!(!progress.is_settled(), "somebody is still to be told");
+        let written = serde_json::to_string(&progress).unwrap();
+        assert_eq!(serde_json::from_str::<Progress>(&written).unwrap(), progress);
+        progress.untold.clear();
+        assert!(progress.is_settled());
     }
 }

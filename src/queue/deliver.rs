@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::bounce::{self, Notice};
-use super::schedule::{Back, Picked, deliverable};
-use super::settle::{self, Change, GiveUp, Terms};
+use super::notice::{self, Kind};
+use super::probe::Probe;
+use super::schedule::{Back, Failure, Picked, deliverable};
+use super::settle::{self, Change, Terms};
 use super::state::{Shared, detached};
+use super::tell::Told;
 use super::{Queue, retry};
-use crate::mail::{Decision, Host, Origin, Outcome, Progress, QueueId, Reroute, Scope, Timestamp};
-use crate::store::{Entry, ReceivedBody, StoreError};
+use crate::mail::{Decision, Host, Outcome, Progress, QueueId, Reroute, Scope, Timestamp};
+use crate::store::{Entry, StoreError};
 
 /// Recipients handed out at a time: Exchange takes 200 in one transaction, many others 100.
 const RECIPIENTS_MAX: usize = 100;
 /// A delivery that was dropped without a word is due again after this.
-const DROPPED_WAIT: Duration = Duration::from_secs(10);
+pub(super) const DROPPED_WAIT: Duration = Duration::from_secs(10);
 /// One whose end could not be recorded: long enough that a broken disk does not deliver the same message every few seconds.
 const UNRECORDED_WAIT: Duration = Duration::from_secs(10 * 60);
 
@@ -27,6 +29,8 @@ pub enum Job {
     Scan(QueueId),
     /// Recipients of one message at one destination.
     Deliver(Delivery),
+    /// A host that was away: whether it is back.
+    Probe(Probe),
 }
 
 /// A delivery attempt handed out: these recipients are nobody else's until it is settled. Dropped without `settle`
@@ -101,11 +105,12 @@ impl Queue {
         loop {
             // Taken before looking: what is told in between is kept for the wait below.
             let woken = shared.wake.notified();
-            let picked = {
+            let (picked, ended) = {
                 let mut state = shared.state();
                 state.schedule.set_limits(shared.limits());
-                state.schedule.pick(shared.clock.now())
+                (state.schedule.pick(shared.clock.now()), state.schedule.take_ended())
             };
+            shared.tell_ended(ended);
             match picked {
                 Picked::Nothing(None) => woken.await,
                 Picked::Nothing(Some(moment)) => tokio::select! {
@@ -117,6 +122,10 @@ impl Queue {
                     if shared.awaits_scan(id).await {
                         return Job::Scan(id);
                     }
+                }
+                Picked::Probe(slot) => {
+                    shared.wake.notify_one();
+                    return Job::Probe(shared.probe(slot));
                 }
                 Picked::Deliver(id, slot) => {
                     let permit = Permit::new(shared, id, slot);
@@ -147,8 +156,7 @@ impl Queue {
     }
 
     /// Records how an attempt ended (one outcome for each of `delivery.recipients`, in their order): delivered; to be tried
-    /// again by the schedule, or given up when the lifetime is over; failed. Who is given up is told by a bounce, made durable
-    /// before the failure is recorded: a crash in between tells twice, never not at all.
+    /// again by the schedule, or given up when the lifetime is over; failed. The sender of who is given up is told (`tell.rs`).
     pub async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         detached(async move { shared.settle(delivery, outcomes).await }).await
@@ -239,23 +247,38 @@ impl Shared {
         recorded
     }
 
-    /// Pauses the destination when its host was away, opens it when not. Before anything is written: meanwhile no other
-    /// message shall run into the same wall. The pause ends when one of these is due, at the latest at the end of its lifetime.
+    /// Notes for the destination whether its host is there. Before anything is written: meanwhile no other message shall run
+    /// into the same wall. The first probe is made when one of these is due, at the latest at the end of its lifetime.
     fn host_answered(&self, entry: &Entry, slot: usize, changes: &[(usize, Change)], outcomes: &[Outcome], now: Timestamp) {
-        let is_away = |outcome: &Outcome| matches!(outcome, Outcome::Retry { scope: Scope::Host, .. });
-        let untils =
-            changes.iter().zip(outcomes).filter(|(_, outcome)| is_away(outcome)).map(|((index, change), _)| match change {
+        let config = self.config.load();
+        let mut failure: Option<Failure> = None;
+        let mut answers = false;
+        for ((index, change), outcome) in changes.iter().zip(outcomes) {
+            let Outcome::Retry { scope: Scope::Host, reply, .. } = outcome else {
+                // Without a host it was our own trouble, which says nothing about theirs.
+                answers |= !matches!(outcome, Outcome::Retry { host: None, .. });
+                continue;
+            };
+            let recipient = &entry.progress.recipients[*index];
+            let host = entry.envelope.recipients[*index].address.host();
+            let due = match change {
                 Change::Defer { due, .. } => *due,
-                _ => {
-                    let attempts = entry.progress.recipients[*index].attempts.saturating_add(1);
-                    now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts)
-                }
-            });
-        let until = untils.min();
+                _ => now + retry::wait(retry::steps(&config, host), entry.envelope.id, recipient.attempts.saturating_add(1)),
+            };
+            let since = recipient.failing_since.unwrap_or(now);
+            let known = failure.get_or_insert_with(|| Failure { since, first_probe: due, why: settle::one_line(reply) });
+            (known.since, known.first_probe) = (known.since.min(since), known.first_probe.min(due));
+        }
+        let taken = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. }));
         let mut state = self.state();
-        match until {
-            Some(until) => state.schedule.pause(slot, until, now),
-            None => state.schedule.open(slot),
+        match failure {
+            Some(failure) if !taken => {
+                let host = state.schedule.host(slot).clone();
+                let wait = |failures| retry::wait(retry::steps(&config, &host), &host, failures);
+                state.schedule.failed(slot, failure, now, wait);
+            }
+            _ if answers => state.schedule.answered(slot, now),
+            _ => {}
         }
     }
 
@@ -266,35 +289,33 @@ impl Shared {
             id: entry.envelope.id,
             received_at: entry.envelope.received_at,
             end: self.lifetime_end(&entry.envelope, &entry.progress, recipient),
-            steps: &config.queue.retry,
+            steps: retry::steps(&config, entry.envelope.recipients[recipient].address.host()),
         })
     }
 
-    /// Tells the sender, then writes the changes down, then logs them. A notice that cannot be stored leaves its recipients
-    /// waiting.
+    /// Writes the changes down, tells the sender, then logs them.
     pub(super) async fn record(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
-        mut changes: Vec<(usize, Change)>,
+        changes: Vec<(usize, Change)>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let id = entry.envelope.id;
-        // Crash before the notice is durable: the recipients still wait, are tried again, and fail again. Crash between the
-        // notice and the record below: they are tried and told once more. At no moment is a failure recorded that nobody is
-        // told of.
-        let notice = match self.tell_sender(entry, &changes, now).await {
-            Ok(notice) => notice,
-            Err(error) => {
-                tracing::error!(%id, %error, "a notice to the sender could not be stored; its recipients go on waiting");
-                changes.iter_mut().for_each(|(index, change)| self.put_off(entry, *index, change, now));
-                None
-            }
-        };
         let changes = Arc::new(changes);
         let write = || {
             let changes = Arc::clone(&changes);
-            self.change(id, move |_, progress: &mut Progress| {
-                let apply = |(index, change): &(usize, Change)| change.apply(&mut progress.recipients[*index], now);
+            self.change(id, move |envelope, progress: &mut Progress| {
+                let apply = |(index, change): &(usize, Change)| {
+                    let applied = change.apply(&mut progress.recipients[*index], now);
+                    // Owed from now on: a crash before the sender is told leaves a message that says so.
+                    if let Change::GiveUp(give_up) = change
+                        && applied
+                        && notice::is_wanted(Kind::Failed, envelope, &envelope.recipients[*index])
+                    {
+                        progress.untold.push(give_up.failure(*index, now));
+                    }
+                    applied
+                };
                 changes.iter().map(apply).collect::<Vec<_>>()
             })
         };
@@ -312,57 +333,14 @@ impl Shared {
             }
             Err(error) => return Err(error),
         };
+        let told = if entry.progress.untold.is_empty() { Vec::new() } else { self.tell_failures(id).await };
         let applied = changes.iter().zip(applied).filter(|(_, applied)| *applied);
-        applied.for_each(|((index, change), _)| self.log(&entry, *index, change, notice, now));
+        applied.for_each(|((index, change), _)| self.log(&entry, *index, change, &told, now));
+        self.tell_delay(&entry).await;
         Ok(())
     }
 
-    fn put_off(&self, entry: &Entry, recipient: usize, change: &mut Change, now: Timestamp) {
-        if let Change::GiveUp(GiveUp { host, reply, .. }) = change {
-            let attempts = entry.progress.recipients[recipient].attempts.saturating_add(1);
-            let due = now + retry::wait(&self.config.load().queue.retry, entry.envelope.id, attempts);
-            *change = Change::Defer { due, host: host.take(), reply: std::mem::take(reply), away: false };
-        }
-    }
-
-    /// Makes one notice durable for all recipients that are given up, and schedules it. `None` when nobody is to be told.
-    async fn tell_sender(
-        &self,
-        entry: &Entry,
-        changes: &[(usize, Change)],
-        now: Timestamp,
-    ) -> Result<Option<QueueId>, StoreError> {
-        let failed: Vec<(usize, &GiveUp)> = changes
-            .iter()
-            .filter_map(|(index, change)| match change {
-                Change::GiveUp(give_up) if bounce::wants_notice(&entry.envelope.recipients[*index]) => Some((*index, give_up)),
-                _ => None,
-            })
-            .collect();
-        // RFC 5321 §4.5.5: nobody is told about mail from nobody.
-        let Some(sender) = entry.envelope.reverse_path.address().filter(|_| !failed.is_empty()) else {
-            return Ok(None);
-        };
-        let head = match self.store.body(entry.envelope.id).await {
-            Ok(body) => body.head(bounce::HEADERS_MAX as u64).await.unwrap_or_default(),
-            // Better a notice without headers than none.
-            Err(_) => bytes::Bytes::new(),
-        };
-        let config = self.config.load_full();
-        let id = self.ids.next(now).message(1);
-        let notice = Notice { id, hostname: &config.hostname, now, envelope: &entry.envelope, failed: &failed, head: &head };
-        let text = notice.compose(sender);
-        let envelope = notice.envelope(sender, text.len() as u64);
-        let mut progress = Progress::accepted(Origin::Gateway, 1, now);
-        progress.recipients[0].decision = Some(Decision::Deliver);
-        let stored = self.store.accept(envelope, progress, ReceivedBody::from_bytes(text.into())).await?;
-        self.state().schedule.plan_entry(&stored);
-        self.wake.notify_one();
-        self.maillog.queued(now, &stored.envelope);
-        Ok(Some(id))
-    }
-
-    fn log(&self, entry: &Entry, index: usize, change: &Change, notice: Option<QueueId>, now: Timestamp) {
+    fn log(&self, entry: &Entry, index: usize, change: &Change, told: &[(usize, Told)], now: Timestamp) {
         let (id, recipient) = (entry.envelope.id, &entry.envelope.recipients[index]);
         let to = recipient.address.to_string();
         match change {
@@ -374,8 +352,12 @@ impl Shared {
                 self.maillog.deferred(now, id, &to, host.as_deref(), reply, attempts, *due);
             }
             Change::GiveUp(give_up) => {
-                let notice = notice.filter(|_| bounce::wants_notice(recipient));
-                self.maillog.bounced(now, id, &to, &give_up.why, notice);
+                let told = match told.iter().find(|(told, _)| *told == index) {
+                    Some((_, told)) => *told,
+                    None if notice::is_wanted(Kind::Failed, &entry.envelope, recipient) => Told::Later,
+                    None => Told::Nobody,
+                };
+                self.maillog.bounced(now, id, &to, &give_up.why, &told.to_string());
             }
             Change::Leave => {}
         }

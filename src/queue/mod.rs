@@ -6,15 +6,18 @@
 //! | file | what | pure |
 //! |---|---|---|
 //! | `schedule.rs`, `scans.rs` | due times and permits, in memory | yes |
+//! | `outage.rs` | an outage as a state of a destination | yes |
+//! | `probe.rs`, `alert.rs` | whether a host is back; who is told that it is away | no |
 //! | `retry.rs` | when to try again, and for how long | yes |
 //! | `verdict.rs` | what a judgement does to a message | yes |
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
-//! | `bounce.rs` | the notice to the sender (RFC 3464) | yes |
+//! | `notice.rs`, `notice/` | notices to senders (RFC 3464): who, how many, in which language | yes |
 //! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
 //! | `extensions.rs` | domains whose mail operators keep for longer | no |
 //! | `route.rs` | which hosts to try for a destination | asks DNS |
 //! | `state.rs` | changes of the store, in order with the schedule | no |
 //! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
+//! | `tell.rs` | telling senders, once, and not losing that one is to be told | no |
 //!
 //! Invariants:
 //! - The schedule is a hint, the store is the truth: what is handed out was read from the store after its permit was taken.
@@ -25,10 +28,13 @@
 //!
 //! On failure: what could not be recorded stays as it was in the store and is tried again later; the caller gets the error.
 
-mod bounce;
+mod alert;
 mod counts;
 mod deliver;
 mod extensions;
+mod notice;
+mod outage;
+mod probe;
 mod retry;
 mod route;
 mod scans;
@@ -38,6 +44,7 @@ mod settle;
 mod state;
 mod steer;
 mod sweep;
+mod tell;
 mod verdict;
 
 use std::sync::Arc;
@@ -49,9 +56,12 @@ use crate::outside::Clock;
 use crate::store::{Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
+pub use alert::{Alert, Event};
 pub use counts::{Counts, DomainCounts};
 pub use deliver::{Delivery, Job};
 pub use extensions::{Extension, Longer};
+pub use outage::{OutageState, Stage};
+pub use probe::{OutageView, Probe};
 pub use route::{Hop, RouteFailure, route, route_to};
 pub use selector::{Selector, StateWord, UnknownState};
 pub use steer::{By, Drain, Mode, Steer, Steered};
@@ -84,13 +94,26 @@ impl Queue {
         let read = tokio::task::spawn_blocking(move || reading.extensions.load(&reading.store)).await;
         read.map_err(|error| StoreError::Io { what: "reading extensions".to_owned(), source: std::io::Error::other(error) })?;
         let mut after = None;
+        let mut owed = Vec::new();
         loop {
             let page = shared.store.entries(after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.envelope.id);
             let mut state = shared.state();
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
+            drop(state);
+            page.iter().for_each(|entry| shared.recall_outage(entry));
+            owed.extend(page.iter().filter(|entry| !entry.progress.untold.is_empty()).map(|entry| entry.envelope.id));
         }
+        if !owed.is_empty() {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                for id in owed {
+                    shared.tell_failures(id).await;
+                }
+            });
+        }
+        shared.recall_outages().await;
         Ok(Queue { shared })
     }
 
@@ -169,7 +192,8 @@ impl Queue {
         Ok(found)
     }
 
-    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted to it or its domain.
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted, or what the domain
+    /// asked for while its host is down.
     pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
         self.shared.lifetime_end(envelope, progress, recipient)
     }

@@ -3,15 +3,16 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::mail::{Envelope, Host, Progress, QueueId, Timestamp};
+use super::outage::{Outage, Stops};
+use crate::config::{Config, DomainConfig};
+use crate::mail::{Envelope, Host, Progress, Timestamp};
 
 /// How far a wait is stretched or shortened at most, in thousandths: messages that failed together come back apart.
 const JITTER: u64 = 100;
 
 /// The wait after the `attempts`th attempt (from 1): the steps one by one, the last one repeats, each up to 10 % longer or
-/// shorter. The same message and attempt always get the same wait, so that its recipients stay together.
-pub(super) fn wait(steps: &[Duration], id: QueueId, attempts: u32) -> Duration {
+/// shorter. The same id (a message, or a host that is probed) and attempt always get the same wait, so that its recipients stay together.
+pub(super) fn wait(steps: &[Duration], id: impl Hash, attempts: u32) -> Duration {
     let place = (attempts.max(1) as usize - 1).min(steps.len().saturating_sub(1));
     // The settings promise at least one step.
     let step = steps.get(place).copied().unwrap_or(Duration::from_secs(15 * 60));
@@ -22,13 +23,45 @@ pub(super) fn wait(steps: &[Duration], id: QueueId, attempts: u32) -> Duration {
     Duration::from_millis(millis / 1000 * thousandths + millis % 1000 * thousandths / 1000)
 }
 
+/// The waits between attempts at this destination.
+pub(super) fn steps<'c>(config: &'c Config, destination: &Host) -> &'c [Duration] {
+    served(config, destination).map_or(&config.queue.retry, |domain| &domain.retry)
+}
+
 /// How long delivery to this destination is tried.
 pub(super) fn lifetime(config: &Config, destination: &Host) -> Duration {
-    let domain = match destination {
+    served(config, destination).map_or(config.queue.lifetime, |domain| domain.lifetime)
+}
+
+/// Up to which age the clock of a message may stand still while this destination is down; `None`: it never does.
+pub(super) fn outage_lifetime_max(config: &Config, destination: &Host) -> Option<Duration> {
+    served(config, destination)?.outage_lifetime_max
+}
+
+fn served<'c>(config: &'c Config, destination: &Host) -> Option<&'c DomainConfig> {
+    match destination {
         Host::Domain(domain) => config.domain(domain),
         Host::Literal(_) => None,
-    };
-    domain.map_or(config.queue.lifetime, |domain| domain.lifetime)
+    }
+}
+
+/// The end of a lifetime whose clock stood still while the host was down: never before `end`, and up to the limit that the
+/// domain asked for. While it is down the clock stands still until further notice.
+pub(super) fn with_stops(
+    end: Timestamp,
+    received_at: Timestamp,
+    config: &Config,
+    destination: &Host,
+    outage: Option<&Outage>,
+    stops: Option<&Stops>,
+) -> Timestamp {
+    let Some(most) = outage_lifetime_max(config, destination) else { return end };
+    let latest = received_at + most;
+    if outage.is_some_and(Outage::is_known) {
+        return end.max(latest);
+    }
+    let stood_still = stops.map(|stops| stops.after(received_at)).unwrap_or_default();
+    end.max(latest.min(received_at + lifetime(config, destination) + stood_still))
 }
 
 /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted when that is later.

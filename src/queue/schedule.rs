@@ -4,17 +4,24 @@
 //! out. Destinations that have something due and a free place stand in a ring and are served in turn, so a destination with
 //! 100,000 due messages gets one place at a time like any other.
 //!
-//! A destination whose host was away is *paused*: nothing starts before `paused_until`, then one delivery goes first as a
-//! probe; it opens the destination again or renews the pause.
+//! A destination whose host is away has an [`Outage`], which says what may start there: one probe, or few deliveries at a time.
+//! Probes take no delivery's place, so hosts that are away, however slowly, leave all places to the others.
 //!
 //! What waits costs 100 to 140 bytes for each message and destination: its due time and id, ordered and by id.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
+use super::outage::{Answer, Gate, Outage, OutageState, Stage, Stops};
 use super::scans::Scans;
 use crate::mail::{Decision, Host, Origin, Progress, QueueId, Status, Timestamp, Verdict};
 use crate::store::Entry;
+
+/// Probes at a time, over all destinations.
+const PROBES_MAX: usize = 100;
+/// A probe that finds no place waits so long.
+const PROBE_PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// How many at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +37,49 @@ pub(super) enum Picked {
     Scan(QueueId),
     /// This message at the destination in this slot. A place is taken: `give_back` returns it.
     Deliver(QueueId, usize),
+    /// Whether the host of the destination in this slot is back. `probe_back` returns it.
+    Probe(usize),
     /// Nothing before this moment, unless something is planned or given back.
     Nothing(Option<Timestamp>),
+}
+
+/// An attempt that found the host away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// Since when, as far as its message knows.
+    pub since: Timestamp,
+    /// When to ask first whether it is back.
+    pub first_probe: Timestamp,
+    pub why: String,
+}
+
+/// How a probe ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProbeEnd {
+    Answered,
+    Failed(String),
+    /// Nobody knows: again then.
+    Dropped(Timestamp),
+}
+
+/// An outage that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub host: Host,
+    pub since: Timestamp,
+    pub told: Stage,
+    pub how: End,
+}
+
+/// Why an outage is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The host answered for a message.
+    Answers,
+    /// No mail waits for the host any more, so nobody asks for it.
+    NothingWaits,
+    /// Its mail goes elsewhere.
+    NewServers,
 }
 
 /// How a message comes back from being out.
@@ -54,6 +102,10 @@ pub(super) struct Schedule {
     ring: VecDeque<usize>,
     /// Deliveries that are out.
     running: usize,
+    /// Probes that are out.
+    probing: usize,
+    /// Outages that ended, to be told.
+    ended: Vec<Ended>,
     pub scans: Scans,
     /// A scan was handed out last: now it is a delivery's turn.
     scan_was_last: bool,
@@ -68,7 +120,11 @@ struct Destination {
     out: HashMap<QueueId, Option<Timestamp>>,
     /// Places taken. Differs from `out` while a connection is handed from one message to the next.
     running: usize,
-    paused_until: Option<Timestamp>,
+    /// `None`: up.
+    outage: Option<Outage>,
+    /// A probe is out, whatever became of the outage meanwhile.
+    is_probed: bool,
+    stops: Stops,
     armed: Armed,
 }
 
@@ -90,6 +146,8 @@ impl Schedule {
             timers: BTreeSet::new(),
             ring: VecDeque::new(),
             running: 0,
+            probing: 0,
+            ended: Vec::new(),
             scans: Scans::default(),
             scan_was_last: false,
         }
@@ -144,9 +202,9 @@ impl Schedule {
             self.scan_was_last = true;
             return Picked::Scan(id);
         }
-        if let Some((id, slot)) = self.pick_delivery(now) {
+        if let Some(picked) = self.pick_delivery(now) {
             self.scan_was_last = false;
-            return Picked::Deliver(id, slot);
+            return picked;
         }
         if let Some(id) = self.scans.pick(now, self.limits.scans) {
             return Picked::Scan(id);
@@ -156,7 +214,8 @@ impl Schedule {
         Picked::Nothing(delivery.into_iter().chain(self.scans.next_at(self.limits.scans)).min())
     }
 
-    fn pick_delivery(&mut self, now: Timestamp) -> Option<(QueueId, usize)> {
+    /// A delivery, or a probe in place of many.
+    fn pick_delivery(&mut self, now: Timestamp) -> Option<Picked> {
         while let Some((at, slot)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, slot));
             self.ring.push_back(slot);
@@ -165,16 +224,21 @@ impl Schedule {
         while self.running < self.limits.deliveries {
             let slot = self.ring.pop_front()?;
             let places = self.limits.deliveries_per_destination;
+            let has_room = self.probing < PROBES_MAX;
             let destination = self.at(slot);
             destination.armed = Armed::No;
-            let picked = destination.next_at(places).is_some_and(|at| at <= now).then(|| destination.take());
-            if picked.is_some() {
-                destination.running += 1;
-                self.running += 1;
+            let picked = match destination.next_at(places).is_some_and(|at| at <= now) {
+                true => destination.start(slot, now, has_room),
+                false => None,
+            };
+            match picked {
+                Some(Picked::Deliver(..)) => self.running += 1,
+                Some(Picked::Probe(_)) => self.probing += 1,
+                _ => {}
             }
             self.arm(slot);
-            if let Some(id) = picked {
-                return Some((id, slot));
+            if picked.is_some() {
+                return picked;
             }
         }
         None
@@ -189,7 +253,7 @@ impl Schedule {
             return None;
         }
         let destination = self.at(slot);
-        let is_due = destination.paused_until.is_none() && destination.order.first().is_some_and(|(due, _)| *due <= now);
+        let is_due = !destination.is_closed() && destination.order.first().is_some_and(|(due, _)| *due <= now);
         let picked = is_due.then(|| destination.take());
         self.arm(slot);
         picked
@@ -210,25 +274,153 @@ impl Schedule {
         self.arm(slot);
     }
 
-    /// The host is away: nothing starts there before `until`. Of several failures at a time the earliest decides.
-    pub(super) fn pause(&mut self, slot: usize, until: Timestamp, now: Timestamp) {
+    /// An attempt found the host away. `wait`: until the next probe after so many failures in a row.
+    pub(super) fn failed(&mut self, slot: usize, failure: Failure, now: Timestamp, wait: impl FnOnce(u32) -> Duration) {
+        let Failure { since, first_probe, why } = failure;
         let destination = self.at(slot);
-        let earliest = destination.paused_until.filter(|earlier| *earlier > now).map_or(until, |earlier| earlier.min(until));
-        destination.paused_until = Some(earliest);
-        self.arm(slot);
-    }
-
-    /// The host answered.
-    pub(super) fn open(&mut self, slot: usize) {
-        self.at(slot).paused_until = None;
-        self.arm(slot);
-    }
-
-    /// An operator wants it tried now, whatever happened before.
-    pub(super) fn resume(&mut self, host: &Host) {
-        if let Some(slot) = self.by_host.get(host).copied() {
-            self.open(slot);
+        match &mut destination.outage {
+            Some(outage) => outage.attempt_failed(now, first_probe, why, wait),
+            up => *up = Some(Outage::begin(since, first_probe, why)),
         }
+        self.arm(slot);
+    }
+
+    /// The host answered for a message.
+    pub(super) fn answered(&mut self, slot: usize, now: Timestamp) {
+        let places = self.limits.deliveries_per_destination;
+        let destination = self.at(slot);
+        if let Some(outage) = &mut destination.outage {
+            let was_known = outage.is_known();
+            match outage.answered(places) {
+                Answer::Noted => {}
+                Answer::Over => {
+                    if was_known {
+                        destination.stops.add(outage.since, now);
+                    }
+                    let ended = Ended::of(&destination.host, outage, End::Answers);
+                    self.ended.extend(ended);
+                }
+                Answer::Up => destination.outage = None,
+            }
+        }
+        self.arm(slot);
+    }
+
+    /// How a probe ended; says where the destination stands now, when that is not up. The next one only starts after
+    /// `probe_back`.
+    pub(super) fn probe_over(
+        &mut self,
+        slot: usize,
+        end: ProbeEnd,
+        now: Timestamp,
+        wait: impl FnOnce(u32) -> Duration,
+    ) -> Option<OutageState> {
+        let destination = self.at(slot);
+        let state = destination.outage.as_mut().map(|outage| {
+            match end {
+                ProbeEnd::Answered => outage.probe_answered(),
+                ProbeEnd::Failed(why) => outage.probe_failed(now, why, wait),
+                ProbeEnd::Dropped(until) => outage.probe_later(until),
+            }
+            outage.state()
+        });
+        self.arm(slot);
+        state
+    }
+
+    /// A probe that was out is back, and all that was to be done about it is done.
+    pub(super) fn probe_back(&mut self, slot: usize) {
+        self.probing -= 1;
+        self.at(slot).is_probed = false;
+        self.arm(slot);
+    }
+
+    /// Takes up what a message remembers of an outage from before a restart.
+    pub(super) fn recall(&mut self, host: &Host, since: Timestamp, due: Timestamp, why: &str, now: Timestamp) {
+        let Some(slot) = self.by_host.get(host).copied() else { return };
+        let destination = self.at(slot);
+        let known = destination.outage.as_ref();
+        let since = known.map_or(since, |known| known.since.min(since));
+        let probe_at = known.and_then(Outage::probe_at).map_or(due, |known| known.min(due));
+        let told = known.map(|known| known.told).unwrap_or_default();
+        destination.outage = Some(Outage::recalled(since, probe_at, why.to_owned(), told, now));
+        self.arm(slot);
+    }
+
+    /// Takes up what was told of an outage before a restart, when there still is one.
+    pub(super) fn recall_told(&mut self, host: &Host, since: Timestamp, told: Stage, now: Timestamp) {
+        let known = self.outage(host).cloned();
+        if let Some(known) = known
+            && let (Some(slot), Some(probe_at)) = (self.by_host.get(host).copied(), known.probe_at())
+        {
+            let recalled = Outage::recalled(known.since.min(since), probe_at, known.why, told, now);
+            self.at(slot).outage = Some(recalled);
+        }
+    }
+
+    /// An operator who asked at `asked_at` wants to know now whether the host is back.
+    pub(super) fn probe_now(&mut self, host: &Host, asked_at: Timestamp) {
+        self.with_outage(host, |outage| outage.probe_now(asked_at));
+    }
+
+    /// What is known of the outage of a host; `None`: it is up.
+    pub(super) fn outage(&self, host: &Host) -> Option<&Outage> {
+        self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref()?.outage.as_ref())
+    }
+
+    /// Works on the outage of a host, if there is one.
+    pub(super) fn with_outage<T>(&mut self, host: &Host, work: impl FnOnce(&mut Outage) -> T) -> Option<T> {
+        let slot = self.by_host.get(host).copied()?;
+        let done = self.at(slot).outage.as_mut().map(work);
+        self.arm(slot);
+        done
+    }
+
+    /// All outages, and when the next probe is due; `None` while one is out, and when none is needed.
+    pub(super) fn outages(&self) -> impl Iterator<Item = (&Host, &Outage, Option<Timestamp>)> {
+        self.slots.iter().flatten().filter_map(|destination| {
+            let outage = destination.outage.as_ref()?;
+            Some((&destination.host, outage, outage.probe_at().filter(|_| !destination.is_probed)))
+        })
+    }
+
+    /// When the host was down, as far as messages that still wait may ask.
+    pub(super) fn stops(&self, host: &Host) -> Option<&Stops> {
+        self.by_host.get(host).and_then(|slot| Some(&self.slots[*slot].as_ref()?.stops))
+    }
+
+    /// The outages that ended since this was last asked.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// The servers of a destination were changed: what was known of the old ones says nothing. It starts slowly.
+    pub(super) fn has_new_servers(&mut self, host: &Host, now: Timestamp) {
+        let Some(slot) = self.by_host.get(host).copied() else { return };
+        let destination = self.at(slot);
+        let Some(outage) = &mut destination.outage else { return };
+        let was_known = outage.is_known();
+        let old = std::mem::replace(outage, Outage::renewed(now));
+        if was_known {
+            destination.stops.add(old.since, now);
+        }
+        let ended = Ended::of(&destination.host, &old, End::NewServers).filter(|_| !old.is_over());
+        self.ended.extend(ended);
+        self.arm(slot);
+    }
+
+    /// The messages that wait for the host or are out there, the oldest first.
+    pub(super) fn waiting(&self, host: &Host) -> Vec<QueueId> {
+        let Some(destination) = self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref()) else { return Vec::new() };
+        let mut ids: Vec<_> = destination.due.keys().chain(destination.out.keys()).copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many they are.
+    pub(super) fn waiting_count(&self, host: &Host) -> usize {
+        let destination = self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref());
+        destination.map_or(0, |destination| destination.due.len() + destination.out.len())
     }
 
     /// The destination of what is out there.
@@ -236,10 +428,10 @@ impl Schedule {
         &self.at(slot).host
     }
 
-    /// Whether the host was away when last tried, and nothing of this message is out there.
-    pub(super) fn is_behind_pause(&self, id: QueueId, host: &Host) -> bool {
+    /// Whether the host is away, and nothing of this message is out there.
+    pub(super) fn is_behind_outage(&self, id: QueueId, host: &Host) -> bool {
         let destination = self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref());
-        destination.is_some_and(|destination| destination.paused_until.is_some() && !destination.out.contains_key(&id))
+        destination.is_some_and(|destination| destination.is_closed() && !destination.out.contains_key(&id))
     }
 
     /// Puts a destination where its next start is looked for; forgets it when there is nothing left to know.
@@ -257,7 +449,9 @@ impl Schedule {
         if let Some(at) = destination.next_at(places) {
             destination.armed = Armed::Timer(at);
             self.timers.insert((at, slot));
-        } else if destination.due.is_empty() && destination.out.is_empty() && destination.running == 0 {
+        } else if destination.is_forgettable() {
+            let ended = destination.outage.as_ref().filter(|outage| !outage.is_over());
+            self.ended.extend(ended.and_then(|outage| Ended::of(&destination.host, outage, End::NothingWaits)));
             self.by_host.remove(&destination.host);
             self.slots[slot] = None;
             self.free.push(slot);
@@ -271,7 +465,9 @@ impl Schedule {
             due: HashMap::new(),
             out: HashMap::new(),
             running: 0,
-            paused_until: None,
+            outage: None,
+            is_probed: false,
+            stops: Stops::default(),
             armed: Armed::No,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -315,14 +511,52 @@ impl Destination {
         id
     }
 
+    /// Starts what can be started: the oldest message, or a probe.
+    fn start(&mut self, slot: usize, now: Timestamp, has_room: bool) -> Option<Picked> {
+        match &mut self.outage {
+            Some(outage) if outage.is_closed() && !has_room => {
+                outage.probe_later(now + PROBE_PLACE_WAIT);
+                None
+            }
+            Some(outage) if outage.is_closed() => {
+                outage.probe_begins(now);
+                self.is_probed = true;
+                Some(Picked::Probe(slot))
+            }
+            _ => {
+                self.running += 1;
+                Some(Picked::Deliver(self.take(), slot))
+            }
+        }
+    }
+
     /// When something can start; `None` while nothing waits or no place is free.
     fn next_at(&self, places: usize) -> Option<Timestamp> {
         let (first, _) = *self.order.first()?;
-        match self.paused_until {
-            None => (self.running < places).then_some(first),
-            // One probe, and only when what was out before the pause is back.
-            Some(until) => (self.running == 0).then(|| first.max(until)),
+        let gate = self.outage.as_ref().map_or(Gate::Places(places), Outage::gate);
+        match gate {
+            Gate::Places(few) => (self.running < few.min(places)).then_some(first),
+            // Also while messages are not due yet: when they are, it is known where the host stands.
+            Gate::Probe(at) => (!self.is_probed).then_some(at),
+            Gate::Shut => None,
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.outage.as_ref().is_some_and(Outage::is_closed)
+    }
+
+    /// Nothing is left to know.
+    fn is_forgettable(&self) -> bool {
+        self.due.is_empty() && self.out.is_empty() && self.running == 0 && !self.is_probed
+    }
+}
+
+impl Ended {
+    /// Only of what somebody was told of.
+    fn of(host: &Host, outage: &Outage, how: End) -> Option<Ended> {
+        let ended = || Ended { host: host.clone(), since: outage.since, told: outage.told, how };
+        (outage.told > Stage::Untold).then(ended)
     }
 }
 

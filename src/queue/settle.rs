@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{in_words, retry};
-use crate::mail::{Enhanced, Outcome, QueueId, RecipientProgress, Scope, Status, Timestamp};
+use crate::mail::{Enhanced, Failure, Outcome, QueueId, RecipientProgress, Scope, Status, Timestamp};
 
 /// Longest text kept of what a peer said, in bytes: a reply line holds 512.
 const REPLY_MAX: usize = 512;
@@ -112,7 +112,7 @@ impl Change {
                 recipient.due = *due;
                 true
             }
-            // The notice is out: held or not, it ends here.
+            // Held or not, it ends here.
             Change::GiveUp(give_up) if open => {
                 attempted(recipient, &give_up.reply, false, now);
                 recipient.status = Status::Bounced { at: now, why: give_up.why.clone() };
@@ -129,8 +129,21 @@ fn attempted(recipient: &mut RecipientProgress, reply: &str, away: bool, now: Ti
     recipient.failing_since = away.then(|| recipient.failing_since.unwrap_or(now));
 }
 
+impl GiveUp {
+    /// As the message keeps it until its sender is told.
+    pub(super) fn failure(&self, recipient: usize, at: Timestamp) -> Failure {
+        let GiveUp { host, reply, status, expired, .. } = self.clone();
+        Failure { recipient, at, host, reply, status, expired }
+    }
+}
+
 /// The enhanced code of a refusal, when it carries one of class 5: `550 5.1.1 …`.
 fn permanent_status(reply: &str) -> Option<Enhanced> {
+    status_of_class(5, reply)
+}
+
+/// The enhanced code of a reply, when it carries one of this class.
+pub(super) fn status_of_class(wanted: u8, reply: &str) -> Option<Enhanced> {
     let (code, rest) = reply.split_once([' ', '-'])?;
     if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -140,7 +153,7 @@ fn permanent_status(reply: &str) -> Option<Enhanced> {
     // RFC 3463 §2: subject and detail have up to three digits.
     let mut part = || parts.next().filter(|part| part.len() <= 3)?.parse::<u16>().ok();
     let (subject, detail) = (part()?, part()?);
-    (class == 5).then_some(Enhanced(class, subject, detail))
+    (class == wanted).then_some(Enhanced(class, subject, detail))
 }
 
 /// A peer's text, cut, and without anything that starts a line or moves a cursor.

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::alert::Alerts;
 use super::extensions::Extensions;
 use super::schedule::{Limits, Schedule};
+use super::tell::Telling;
 use super::{PAGE, Selector, retry};
 use crate::config::{Config, Current};
 use crate::mail::{Domain, Envelope, IdSource, Progress, QueueId, Timestamp};
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub ids: Arc<IdSource>,
     /// Told when something may have become due: one waiter looks, and tells the next one when it found something.
     pub wake: Notify,
+    pub alerts: Alerts,
+    pub telling: Telling,
     /// What operators granted to domains.
     pub extensions: Extensions,
     /// When the server of a domain last asked for its mail.
@@ -54,9 +58,21 @@ impl Shared {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, config: Current, maillog: MailLog, ids: Arc<IdSource>) -> Shared {
         let schedule = Schedule::new(limits(&config.load()));
         let state = Mutex::new(State { schedule, changing: HashMap::new() });
-        let (wake, order) = (Notify::new(), AtomicU64::new(1));
-        let (extensions, drains) = (Extensions::default(), Mutex::default());
-        Shared { store, clock, config, maillog, ids, wake, extensions, drains, state, order }
+        let alerts = Alerts::new(&store);
+        Shared {
+            store,
+            clock,
+            config,
+            maillog,
+            ids,
+            wake: Notify::new(),
+            alerts,
+            telling: Telling::default(),
+            extensions: Extensions::default(),
+            drains: Mutex::default(),
+            state,
+            order: AtomicU64::new(1),
+        }
     }
 
     /// The schedule. A panic while it was held leaves it usable: it is a hint, and each change is a few map operations.
@@ -64,14 +80,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when delivery to this recipient is tried.
-    pub(super) fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
-        let end = retry::lifetime_end(&self.config.load(), envelope, progress, recipient);
-        self.extensions.until(envelope.recipients[recipient].address.host()).map_or(end, |until| end.max(until))
-    }
-
     pub(super) fn limits(&self) -> Limits {
         limits(&self.config.load())
+    }
+
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted to it or its domain, or
+    /// what the domain asked for while its host is down.
+    pub(super) fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
+        let config = self.config.load();
+        let end = retry::lifetime_end(&config, envelope, progress, recipient);
+        let host = envelope.recipients[recipient].address.host();
+        let granted = self.extensions.until(host);
+        let state = self.state();
+        let (outage, stops) = (state.schedule.outage(host), state.schedule.stops(host));
+        let end = retry::with_stops(end, envelope.received_at, &config, host, outage, stops);
+        granted.map_or(end, |until| end.max(until))
     }
 
     /// Changes a message in the store, durably, and plans it anew.

@@ -188,7 +188,7 @@ impl Shared {
 
     async fn steer_one(self: Arc<Self>, order: &Arc<Order>, entry: Arc<Entry>) -> Result<Option<Steered>, StoreError> {
         let id = entry.envelope.id;
-        self.end_pauses(order, &entry);
+        self.probe_now(order, &entry);
         let this = Arc::clone(order);
         let change = move |envelope: &Envelope, progress: &mut Progress| this.carry_out(envelope, progress);
         let (entry, done) = match self.change(id, change).await {
@@ -215,7 +215,7 @@ impl Shared {
     }
 
     /// Before the change, which plans the message: it shall not be planned behind a pause that is over.
-    fn end_pauses(&self, order: &Order, entry: &Entry) {
+    fn probe_now(&self, order: &Order, entry: &Entry) {
         if !matches!(order.steer, Steer::Retry | Steer::Reroute(_)) {
             return;
         }
@@ -227,7 +227,7 @@ impl Shared {
                 Steer::Reroute(None) => recipient.address.host(),
                 _ => entry.progress.recipients[index].destination(recipient),
             };
-            state.schedule.resume(destination);
+            state.schedule.probe_now(destination, order.now);
         }
         if order.steer == Steer::Retry && entry.progress.awaits_scan() {
             state.schedule.scans.resume();

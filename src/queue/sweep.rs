@@ -1,6 +1,6 @@
-//! What ends by itself, looked for every hour: quarantine that was kept long enough, and mail whose lifetime ended while its
-//! host was away. Where a host is away only a probe now and then is tried, so most of its messages never see an attempt that
-//! could end them.
+//! What happens by itself, looked for every hour: the end of quarantine that was kept long enough, and of mail whose lifetime
+//! ended while its host was away: nothing is offered to such a host, so its messages see no attempt that could end them (those
+//! of a host that is down are also looked after by its probes, to the minute); and senders who are still to be told.
 
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ impl Shared {
                 let expired = self.delete_kept_long_enough(&entry).await?;
                 let given_up = self.give_up_overdue(&entry).await?;
                 swept += usize::from(expired || given_up);
+                if !entry.progress.untold.is_empty() {
+                    self.tell_failures(entry.envelope.id).await;
+                }
+                self.tell_delay(&entry).await;
             }
         }
     }
@@ -58,10 +62,10 @@ impl Shared {
         Ok(true)
     }
 
-    async fn give_up_overdue(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<bool, StoreError> {
+    pub(super) async fn give_up_overdue(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let overdue: Vec<_> = (0..entry.progress.recipients.len())
-            .filter(|index| deliverable(&entry.progress, *index) && self.is_behind_pause(entry, *index))
+            .filter(|index| deliverable(&entry.progress, *index) && self.is_behind_outage(entry, *index))
             .filter_map(|index| Some((index, self.overdue(entry, index, now)?)))
             .collect();
         if overdue.is_empty() {
@@ -71,9 +75,9 @@ impl Shared {
         Ok(true)
     }
 
-    fn is_behind_pause(&self, entry: &Entry, recipient: usize) -> bool {
+    pub(super) fn is_behind_outage(&self, entry: &Entry, recipient: usize) -> bool {
         let destination = entry.progress.recipients[recipient].destination(&entry.envelope.recipients[recipient]);
-        self.state().schedule.is_behind_pause(entry.envelope.id, destination)
+        self.state().schedule.is_behind_outage(entry.envelope.id, destination)
     }
 
     fn overdue(&self, entry: &Entry, recipient: usize, now: Timestamp) -> Option<Change> {

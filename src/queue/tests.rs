@@ -101,14 +101,21 @@ impl House {
     async fn delivery(&self) -> Delivery {
         match timeout(SOON, self.queue.next()).await.expect("something is due") {
             Job::Deliver(delivery) => delivery,
-            Job::Scan(id) => panic!("a scan of {id}"),
+            other => panic!("{other:?}"),
         }
     }
 
     async fn scan(&self) -> QueueId {
         match timeout(SOON, self.queue.next()).await.expect("something is due") {
             Job::Scan(id) => id,
-            Job::Deliver(delivery) => panic!("{delivery:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn probe(&self) -> Probe {
+        match timeout(SOON, self.queue.next()).await.expect("something is due") {
+            Job::Probe(probe) => probe,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -305,9 +312,9 @@ async fn a_dead_host_is_probed_and_what_outlives_its_lifetime_behind_it_is_given
     }
     house.nothing_is_due();
     house.pass(Duration::from_secs(66));
-    let probe = house.delivery().await;
+    let probe = house.probe().await;
     house.nothing_is_due();
-    house.settle(probe, away()).await;
+    house.queue.probed(probe, Err("refused".into())).await;
     assert_eq!(house.queue.sweep().await.unwrap(), 0);
     house.pass(DAY);
     assert_eq!(house.queue.sweep().await.unwrap(), 20);
@@ -429,12 +436,14 @@ async fn what_is_dropped_while_it_is_out_stays_dropped_and_untold() {
 }
 
 #[tokio::test]
-async fn retry_tries_at_once_even_where_the_host_was_away() {
+async fn retry_probes_at_once_where_the_host_was_away() {
     let house = House::new().await;
     let id = house.deliverable("ann@sender.example", TO).await;
     house.settle(house.delivery().await, away()).await;
     house.nothing_is_due();
+    house.pass(Duration::from_secs(1));
     house.queue.retry(&house.of(id), "ops").await.unwrap();
+    house.queue.probed(house.probe().await, Ok(())).await;
     assert_eq!(house.delivery().await.entry.envelope.id, id);
 }
 

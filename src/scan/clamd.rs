@@ -130,24 +130,31 @@ impl Clamd {
 
 const NOT_IN_TIME: &str = "gives no answer in time";
 
-/// The size of the piece that follows, in network order, before each piece; a size of zero ends the message.
+/// The size of the piece that follows, in network order, before each piece; a size of zero ends the message. What is small goes
+/// out in one write, and clamd wakes up once for it.
 async fn send(writer: &mut (impl AsyncWrite + Unpin), body: &Body) -> Result<(), SendError> {
     let connection = |_: io::Error| SendError::Connection;
-    writer.write_all(INSTREAM).await.map_err(connection)?;
+    let mut command = INSTREAM;
     let mut at = 0;
-    while at < body.size() {
+    loop {
         let end = body.size().min(at + Body::CHUNK);
         let chunk = body.read(at..end).await.map_err(SendError::Body)?;
         let size = u32::try_from(chunk.len()).expect("a chunk is 64 KiB at most").to_be_bytes();
-        writer.write_all_buf(&mut Buf::chain(&size[..], chunk)).await.map_err(connection)?;
+        let piece = if chunk.is_empty() { &[][..] } else { &size[..] };
+        let end_mark = if end == body.size() { END_MARK } else { &[] };
+        let mut block = Buf::chain(Buf::chain(command, piece), Buf::chain(chunk, end_mark));
+        writer.write_all_buf(&mut block).await.map_err(connection)?;
+        if end == body.size() {
+            return writer.flush().await.map_err(connection);
+        }
+        command = &[];
         at = end;
     }
-    writer.write_all(&[0; 4]).await.map_err(connection)?;
-    writer.flush().await.map_err(connection)
 }
 
 /// With `z`, command and answer end with NUL.
 const INSTREAM: &[u8] = b"zINSTREAM\0";
+const END_MARK: &[u8] = &[0; 4];
 
 enum SendError {
     Connection,

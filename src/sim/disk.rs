@@ -1,4 +1,4 @@
-//! A disk in memory that can lose power, refuse a sync, fill up, fail to read and flip bits.
+//! A disk in memory that can lose power, refuse a sync, fill up, fail to read, read less than asked and flip bits.
 //!
 //! It keeps two states of everything: what a reader sees now, and what is durable. A power cut leaves what was durable plus
 //! a random part of the rest: of the bytes written since the last sync, any set of 512-byte sectors (in any order, so
@@ -34,6 +34,7 @@ struct State {
     power_fails_at: Option<u64>,
     syncs_that_fail: u32,
     unreadable: BTreeSet<PathBuf>,
+    reads_are_short: bool,
 }
 
 #[derive(Clone, Default)]
@@ -78,6 +79,7 @@ impl Disk {
             power_fails_at: None,
             syncs_that_fail: 0,
             unreadable: BTreeSet::new(),
+            reads_are_short: false,
         })))
     }
 
@@ -112,6 +114,12 @@ impl Disk {
         self.state().capacity = bytes;
     }
 
+    /// Whether nothing more fits than a few bytes: less than a sector.
+    pub fn is_full(&self) -> bool {
+        let state = self.state();
+        state.capacity.saturating_sub(state.used()) < SECTOR as u64
+    }
+
     /// Bytes of all files.
     pub fn used(&self) -> u64 {
         self.state().used()
@@ -120,6 +128,36 @@ impl Disk {
     /// Reading this file fails from now on.
     pub fn fail_reads(&self, path: &Path) {
         self.state().unreadable.insert(path.to_owned());
+    }
+
+    /// From now on, also after a crash, a read gives fewer bytes than were asked for whenever it likes.
+    pub fn shorten_reads(&self) {
+        self.state().reads_are_short = true;
+    }
+
+    pub fn is_directory(&self, path: &Path) -> bool {
+        self.state().directories.contains(path)
+    }
+
+    /// The names of the directories in one; `Disk::list` names its files.
+    pub fn directories(&self, directory: &Path) -> Vec<String> {
+        let state = self.state();
+        let inside = state.directories.iter().filter(|path| path.parent() == Some(directory));
+        inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
+    }
+
+    /// Removes an empty directory. Like making one, it is durable at once.
+    pub fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.step()?;
+        let is_inside = |inside: &Path| inside.parent() == Some(path);
+        if state.names.keys().any(|name| is_inside(name)) || state.directories.iter().any(|name| is_inside(name)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        // A removal of its files that is not durable yet can no more be undone.
+        state.pending_names.retain(|change| !change.is_in(path));
+        state.durable_names.retain(|name, _| !is_inside(name));
+        if state.directories.remove(path) { Ok(()) } else { Err(not_found(path)) }
     }
 
     /// Inverts one bit, on the disk and in what readers see. Panics when it is not there: a mistake of the test.
@@ -169,6 +207,8 @@ impl Disk {
                 change.apply(&mut names);
             }
         }
+        let named: BTreeSet<u64> = names.values().copied().collect();
+        files.retain(|number, _| named.contains(number));
         state.successor(files, names)
     }
 
@@ -197,6 +237,7 @@ impl State {
         state.names = names;
         state.directories = self.directories.clone();
         state.capacity = self.capacity;
+        state.reads_are_short = self.reads_are_short;
         drop(state);
         next
     }
@@ -391,14 +432,16 @@ impl DiskFile for File {
     }
 
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         state.powered()?;
         if state.unreadable.contains(&self.path) {
             return Err(io::Error::other("simulated: the sector cannot be read"));
         }
+        let is_short = state.reads_are_short && state.random_below(4) == 0;
+        let most = if is_short { 1 + state.random_below(into.len() as u64) as usize } else { into.len() };
         let seen = &state.file(self.number)?.seen;
         let rest = seen.get(at as usize..).unwrap_or_default();
-        let count = rest.len().min(into.len());
+        let count = rest.len().min(most);
         into[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     }

@@ -1,17 +1,20 @@
 //! The history: every line of the mail log, kept for `feedgate trace`. Part of the memory that may be forgotten.
 //!
-//! `history-lines` holds the lines by session and time, so that a session's life is one stretch of keys. `history-addresses`
-//! holds, for each address, the sessions it was named in.
+//! `history-lines` holds the lines by session and time, so that a session's life is one stretch of keys; lines of one session
+//! that are written together stand in one value. `history-addresses` holds, for each address, the sessions it was named in.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::mail::{QueueId, SessionId, Timestamp};
 use crate::telemetry::Line;
 
-use super::Store;
 use super::memory::{Memory, VALUE_MAX};
+use super::{Store, lock};
 
 /// Sessions looked at for one address.
 const SESSIONS_MAX: usize = 1000;
@@ -19,6 +22,8 @@ const SESSIONS_MAX: usize = 1000;
 const SESSION_LINES_MAX: usize = 20_000;
 /// Lines removed at a time.
 const SWEEP_PIECE: usize = 1000;
+/// From the first line of a value to its last.
+const GROUP_SPAN: Duration = Duration::from_secs(1);
 /// Of an address in a key, in bytes; mailboxes are at most 254.
 const ADDRESS_MAX: usize = 320;
 
@@ -29,34 +34,75 @@ pub struct History {
     addresses: Memory,
     /// Tells lines of one millisecond apart.
     count: Arc<AtomicU32>,
+    /// Not written yet.
+    gathered: Arc<Mutex<Vec<Line>>>,
+    /// Held while gathered lines are written: who looks for them waits until they are there.
+    writing: Arc<AsyncMutex<()>>,
 }
 
 impl History {
     pub fn new(store: &Store) -> History {
-        let part = |name| store.memory(name);
-        History { lines: part("history-lines"), addresses: part("history-addresses"), count: Arc::default() }
+        History::of(store.memory("history-lines"), store.memory("history-addresses"))
     }
 
-    /// Keeps the lines. One whose id is none is left out.
-    pub async fn record(&self, lines: Vec<Line>) {
-        let mut pairs = Vec::with_capacity(lines.len());
-        let mut addresses = Vec::new();
+    fn of(lines: Memory, addresses: Memory) -> History {
+        History { lines, addresses, count: Arc::default(), gathered: Arc::default(), writing: Arc::default() }
+    }
+
+    /// Takes lines over, to be written together with others; `trace` finds them from now on. How many there are: the caller
+    /// has them written when they are many, or old.
+    pub fn gather(&self, lines: Vec<Line>) -> usize {
+        let mut gathered = lock(&self.gathered);
+        gathered.extend(lines);
+        gathered.len()
+    }
+
+    /// Writes what was gathered; to its end, also when the caller goes away.
+    pub async fn write_gathered(&self) {
+        let history = self.clone();
+        let write = async move {
+            let _turn = history.writing.lock().await;
+            let lines = std::mem::take(&mut *lock(&history.gathered));
+            history.write(lines).await;
+        };
+        // It only fails when the runtime is shutting down.
+        let _ = tokio::spawn(write).await;
+    }
+
+    /// A line whose id is none is left out.
+    async fn write(&self, lines: Vec<Line>) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut pairs = Vec::new();
+        let mut addresses = BTreeSet::new();
+        let mut open: HashMap<SessionId, Group> = HashMap::new();
         for line in lines {
             let Some(session) = session_of(&line.id) else { continue };
             let names = line.from.iter().chain(&line.to).filter(|name| !name.is_empty());
-            addresses.extend(names.map(|name| (address_key(name, Some(session)), Some(Vec::new()))));
-            let count = self.count.fetch_add(1, Ordering::Relaxed);
-            pairs.push((line_key(session, line.at, count), Some(encode(line))));
+            addresses.extend(names.map(|name| address_key(name, Some(session))));
+            let at = line.at;
+            let json = encode(line);
+            match open.get_mut(&session) {
+                Some(group) if group.takes(at, &json) => group.add(&json),
+                _ => {
+                    let count = self.count.fetch_add(1, Ordering::Relaxed);
+                    let group = Group { begin: at, key: line_key(session, at, count), value: json };
+                    pairs.extend(open.insert(session, group).map(Group::pair));
+                }
+            }
         }
+        pairs.extend(open.into_values().map(Group::pair));
         self.lines.change(pairs).await;
         if !addresses.is_empty() {
-            self.addresses.change(addresses).await;
+            self.addresses.change(addresses.into_iter().map(|key| (key, Some(Vec::new()))).collect()).await;
         }
     }
 
     /// Up to `most` lines, oldest first. By queue id: that message's life. By session id: the session with all its messages.
     /// By address: the whole life of every message that is from or to it; when that is too much, of the newest ones.
     pub async fn trace(&self, id_or_address: &str, most: usize) -> Vec<Line> {
+        self.write_gathered().await;
         let text = id_or_address.trim();
         if let Ok(id) = text.parse::<QueueId>() {
             let mut lines = self.session(id.session).await;
@@ -85,18 +131,16 @@ impl History {
             let mut gone = Vec::new();
             let mut addresses = Vec::new();
             for (key, value) in lines {
-                let Some(line) = decode(&value) else {
-                    gone.push((key, None));
+                let group: Vec<Line> = decode(&value).collect();
+                if group.iter().any(|line| line.at >= before) {
                     continue;
-                };
-                if line.at < before {
-                    let session = session_in(&key);
-                    let names = line.from.iter().chain(&line.to);
-                    addresses.extend(names.map(|name| (address_key(name, session), None)));
-                    gone.push((key, None));
                 }
+                let session = session_in(&key);
+                let names = group.iter().flat_map(|line| line.from.iter().chain(&line.to));
+                addresses.extend(names.map(|name| (address_key(name, session), None)));
+                removed += group.len();
+                gone.push((key, None));
             }
-            removed += gone.len();
             self.lines.change(gone).await;
             self.addresses.change(addresses).await;
             if is_last {
@@ -108,7 +152,7 @@ impl History {
     async fn session(&self, session: SessionId) -> Vec<Line> {
         let prefix = session.to_u64().to_be_bytes().to_vec();
         let lines = self.lines.scan(prefix, None, SESSION_LINES_MAX).await;
-        lines.iter().filter_map(|(_, value)| decode(value)).collect()
+        lines.iter().flat_map(|(_, value)| decode(value)).collect()
     }
 
     async fn trace_address(&self, address: &str, most: usize) -> Vec<Line> {
@@ -133,6 +177,29 @@ impl History {
         let mut lines: Vec<_> = stories.into_iter().rev().flatten().collect();
         lines.drain(..lines.len().saturating_sub(most));
         lines
+    }
+}
+
+/// Lines of one session on their way into one value.
+struct Group {
+    begin: Timestamp,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Group {
+    /// Lines that are far apart are swept at different times.
+    fn takes(&self, at: Timestamp, json: &[u8]) -> bool {
+        at.since(self.begin) < GROUP_SPAN && self.value.len() + json.len() + 1 < VALUE_MAX
+    }
+
+    fn add(&mut self, json: &[u8]) {
+        self.value.push(b'\n');
+        self.value.extend_from_slice(json);
+    }
+
+    fn pair(self) -> (Vec<u8>, Option<Vec<u8>>) {
+        (self.key, Some(self.value))
     }
 }
 
@@ -185,8 +252,9 @@ fn encode(mut line: Line) -> Vec<u8> {
     }
 }
 
-fn decode(value: &[u8]) -> Option<Line> {
-    serde_json::from_slice(value).ok()
+/// The lines of a value. JSON has no line end of its own.
+fn decode(value: &[u8]) -> impl Iterator<Item = Line> {
+    value.split(|byte| *byte == b'\n').filter_map(|json| serde_json::from_slice(json).ok())
 }
 
 #[cfg(test)]
@@ -196,7 +264,7 @@ mod tests {
 
     fn history() -> History {
         let base = MemoryBase::unsaved();
-        History { lines: base.part("lines"), addresses: base.part("addresses"), count: Arc::default() }
+        History::of(base.part("lines"), base.part("addresses"))
     }
 
     fn session(begin: u64) -> SessionId {
@@ -220,7 +288,7 @@ mod tests {
         let history = history();
         let first = session(1000);
         history
-            .record(vec![
+            .write(vec![
                 line(first.message(1), 1000, "queued", Some("a@x.example"), &["Info@y.example"]),
                 line(first.message(2), 1001, "queued", Some("a@x.example"), &["other@y.example"]),
                 line(first.message(1), 1002, "judged", None, &[]),
@@ -263,6 +331,28 @@ mod tests {
         assert!(history.addresses.scan(Vec::new(), None, 10).await.is_empty());
     }
 
+    #[tokio::test]
+    async fn lines_are_found_before_they_are_written() {
+        let history = history();
+        let message = session(1000).message(1);
+        assert_eq!(history.gather(vec![line(message, 1000, "queued", None, &[])]), 1);
+        assert_eq!(traced(&history, &message.to_string()).await, ["queued"]);
+        assert_eq!(history.gather(vec![line(message, 1001, "delivered", None, &[])]), 1, "the first is written");
+        assert_eq!(traced(&history, &message.to_string()).await, ["queued", "delivered"]);
+    }
+
+    #[tokio::test]
+    async fn lines_written_together_stand_in_few_values() {
+        let history = history();
+        let message = session(1000).message(1);
+        let lines = (0..40).map(|number| Line { text: "x".repeat(300), ..line(message, 1000 + number, "judged", None, &[]) });
+        history.write(lines.collect()).await;
+        let values = history.lines.scan(Vec::new(), None, 100).await;
+        assert!((4..8).contains(&values.len()) && values.iter().all(|(_, value)| value.len() < VALUE_MAX));
+        let times: Vec<_> = history.trace(&message.to_string(), 100).await.into_iter().map(|line| line.at.0).collect();
+        assert_eq!(times, (1000..1040).collect::<Vec<_>>());
+    }
+
     #[test]
     fn the_longest_line_fits() {
         let address = format!("{}@y.example", "\u{1}".repeat(240));
@@ -271,6 +361,6 @@ mod tests {
         long.text = "\u{fc}\"".repeat(10_000);
         let encoded = encode(long.clone());
         assert!(encoded.len() < VALUE_MAX);
-        assert_eq!(decode(&encoded).unwrap().from, long.from);
+        assert_eq!(decode(&encoded).next().unwrap().from, long.from);
     }
 }

@@ -51,6 +51,15 @@ struct MemoryState {
     mark: Option<Mark>,
 }
 
+impl MemoryIndex {
+    /// What a power cut may leave of an index that never syncs: those messages that `keep` says so about, and the mark.
+    pub fn remains(&self, mut keep: impl FnMut(QueueId) -> bool) -> MemoryIndex {
+        let state = lock(&self.0);
+        let places = state.places.iter().filter(|(id, _)| keep(**id)).map(|(id, place)| (*id, *place)).collect();
+        MemoryIndex(Arc::new(Mutex::new(MemoryState { places, mark: state.mark })))
+    }
+}
+
 impl Index for MemoryIndex {
     fn load(&mut self, each: &mut dyn FnMut(QueueId, Place)) -> Result<Option<Mark>, String> {
         let state = lock(&self.0);
@@ -124,6 +133,10 @@ pub struct Feeder {
 
 /// Batches that wait for the index. When sled stalls for longer than these last, the commit thread waits for it.
 const WAITING_MAX: usize = 1024;
+/// Changes are gathered for so long before they are applied: most messages have come and gone by then, and cost nothing.
+const GATHER: Duration = Duration::from_millis(100);
+/// Messages gathered at most.
+const GATHERED_MAX: usize = 16 * 1024;
 /// Between two flushes.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
@@ -148,14 +161,30 @@ impl Feeder {
     }
 }
 
+/// This work with what follows shortly after it, as one: of each message the last change, and the last mark. Killed before it is
+/// applied, the index is where its mark says, as with any other delay.
+fn gather(first: Work, waiting: &Receiver<Work>) -> Work {
+    let until = Instant::now() + GATHER;
+    let mut changes: BTreeMap<_, _> = first.changes.into_iter().collect();
+    let mut mark = first.mark;
+    while changes.len() < GATHERED_MAX
+        && let Ok(work) = waiting.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
+        changes.extend(work.changes);
+        mark = work.mark.or(mark);
+    }
+    Work { changes: changes.into_iter().collect(), mark }
+}
+
 /// The index thread. Ends when the feeder goes; whether the index is complete and durable.
 fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>) -> bool {
     let mut is_dirty = false;
     let mut flushed_at = Instant::now();
     let outcome = loop {
         let result = match waiting.recv_timeout(FLUSH_EVERY) {
-            Ok(Work { changes, mark }) => {
+            Ok(work) => {
                 is_dirty = true;
+                let Work { changes, mark } = gather(work, waiting);
                 index.apply(&changes, mark)
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
@@ -223,6 +252,20 @@ mod tests {
         assert_eq!((contents(&mut sled), doubt), (contents(&mut memory), None));
         sled.clear().unwrap();
         assert_eq!(contents(&mut sled), (Vec::new(), None));
+    }
+
+    #[test]
+    fn of_what_is_gathered_the_last_counts() {
+        let (send, waiting) = sync_channel(8);
+        let mark = |offset| Mark { segment: 1, stamp: 0, offset, highest: 0 };
+        let work = |changes: Vec<Change>, mark| Work { changes, mark };
+        send.send(work(vec![(id(1), None), (id(2), Some(place(20)))], Some(mark(2)))).unwrap();
+        send.send(work(vec![(id(3), None)], None)).unwrap();
+        drop(send);
+        let Work { changes, mark: last } =
+            gather(work(vec![(id(1), Some(place(10))), (id(3), Some(place(30)))], Some(mark(1))), &waiting);
+        assert_eq!(changes, [(id(1), None), (id(2), Some(place(20))), (id(3), None)]);
+        assert_eq!(last, Some(mark(2)));
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod spool;
 mod table;
 
 #[cfg(test)]
-mod crash_tests;
+mod compaction_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -202,7 +202,10 @@ impl Store {
     ) -> Result<(Arc<Entry>, T), StoreError> {
         let spool = Arc::clone(&self.shared.spool);
         let permit = spool.permit(0).await?;
-        let (entry, answer, written) = blocking(move || spool.change(id, change, permit)).await?;
+        let (entry, answer, written) = match spool.change_at_once(id, change, permit) {
+            Ok(changed) => changed?,
+            Err((change, permit)) => blocking(move || spool.change(id, change, permit)).await?,
+        };
         durable(written).await?;
         Ok((entry, answer))
     }
@@ -210,13 +213,19 @@ impl Store {
     /// The newest state of a message.
     pub async fn entry(&self, id: QueueId) -> Result<Arc<Entry>, StoreError> {
         let spool = Arc::clone(&self.shared.spool);
-        blocking(move || spool.entry(id)).await
+        match spool.entry_in_memory(id) {
+            Some(entry) => entry,
+            None => blocking(move || spool.entry(id)).await,
+        }
     }
 
     /// The content of a message, shared while anybody holds it.
     pub async fn body(&self, id: QueueId) -> Result<Body, StoreError> {
         let spool = Arc::clone(&self.shared.spool);
-        blocking(move || spool.body(id)).await
+        match spool.body_in_memory(id) {
+            Some(body) => Ok(body),
+            None => blocking(move || spool.body(id)).await,
+        }
     }
 
     /// Up to `most` messages after `after` in the order of their ids, that is of their arrival; fewer only at the end.

@@ -88,6 +88,14 @@ struct Start<'a> {
     found_at_list: usize,
 }
 
+/// What a segment's file turned out to be.
+enum Opened {
+    WithHeader(SegmentHeader),
+    WithoutHeader,
+    /// No longer than a header, and that is none.
+    Empty,
+}
+
 impl<'a> Start<'a> {
     /// Finds the segments and reads their headers.
     fn list(disk: &'a dyn Disk, paths: &'a Paths) -> Result<Start<'a>, StoreError> {
@@ -109,10 +117,17 @@ impl<'a> Start<'a> {
         let names = disk.list(&paths.spool).map_err(|error| io_error("listing the spool", error))?;
         let numbers: BTreeSet<u32> = names.iter().filter_map(|name| segment_number(name)).collect();
         start.last = numbers.last().copied().unwrap_or_default();
-        let mut previous = Vec::new();
+        let (mut previous, mut empty) = (Vec::new(), Vec::new());
         for number in &numbers {
-            let header = start.open_segment(*number).map_err(|error| io_error(format!("opening segment {number}"), error))?;
-            previous.extend(header.and_then(|header| header.previous));
+            match start.open_segment(*number).map_err(|error| io_error(format!("opening segment {number}"), error))? {
+                Opened::WithHeader(header) => previous.extend(header.previous),
+                Opened::WithoutHeader => {}
+                Opened::Empty => empty.push(*number),
+            }
+        }
+        for number in empty {
+            let is_named = previous.iter().any(|previous| previous.number == number);
+            start.remove_empty(number, is_named).map_err(|error| io_error(format!("removing segment {number}"), error))?;
         }
         let oldest = numbers.first().copied().unwrap_or_default();
         for previous in previous {
@@ -128,8 +143,8 @@ impl<'a> Start<'a> {
         Ok(start)
     }
 
-    /// `None` when its header is lost, or the segment was never begun and is gone now.
-    fn open_segment(&mut self, number: u32) -> io::Result<Option<SegmentHeader>> {
+    /// Takes a segment into the table, unless there is nothing in it.
+    fn open_segment(&mut self, number: u32) -> io::Result<Opened> {
         let path = segment_path(&self.paths.spool, number);
         let file = self.disk.open(&path)?;
         let mut bytes = [0; SEGMENT_HEADER];
@@ -149,21 +164,30 @@ impl<'a> Start<'a> {
                 }
                 // Begun when the power failed: a header is durable before the first record is written. A file with more
                 // in it than that is no beginning.
-                None if file.len()? <= SEGMENT_HEADER as u64 => {
-                    self.disk.remove(&path)?;
-                    return Ok(None);
-                }
+                None if file.len()? <= SEGMENT_HEADER as u64 => return Ok(Opened::Empty),
                 None => {
                     let kept = self.damage.move_aside(&path)?;
                     let kept = kept.display();
                     self.report.damaged.push(format!("segment {number} holds no record that can be read ({kept})"));
-                    return Ok(None);
+                    return Ok(Opened::WithoutHeader);
                 }
             },
         };
         let end = file.len()?;
         self.table.segments.insert(number, Segment { file, stamp, end, live: 0, sealed: true });
-        Ok(header)
+        Ok(header.map_or(Opened::WithoutHeader, Opened::WithHeader))
+    }
+
+    /// A segment without header and record: either it was being begun when the power failed, or its header was damaged. Only
+    /// one that was begun for good is named by the next one.
+    fn remove_empty(&mut self, number: u32, is_named: bool) -> io::Result<()> {
+        let path = segment_path(&self.paths.spool, number);
+        if !is_named {
+            return self.disk.remove(&path);
+        }
+        let kept = self.damage.move_aside(&path)?;
+        self.report.damaged.push(format!("segment {number}: its header is damaged, it held no record ({})", kept.display()));
+        Ok(())
     }
 
     /// Loads the index and replays what is newer. The inner error says why it is of no use.

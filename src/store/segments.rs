@@ -2,7 +2,12 @@
 //!
 //! Only the oldest segment goes, and only when nothing in it is needed. So a `Done` in a newer segment always outlives the
 //! `Accepted` it cancels, and no settled message can come back. When little lives in the oldest segment, or the spool has
-//! grown to twice what lives in it, its messages are copied to the journal's head first, each with its newest state.
+//! grown to twice what lives in it and one segment, its messages are copied to the journal's head first, each with its newest
+//! state. The second segment that the spool may have is for what is written until the next round of housekeeping, and for
+//! the copies while the oldest segment is still there.
+//!
+//! What that costs: as much must have been given up as lives before all that lives has been copied once, so a byte that is
+//! written is copied once on average, however long a message waits.
 //!
 //! The newest segment always stays: it holds the numbers that must not be used again.
 
@@ -18,8 +23,6 @@ const COPIES: usize = 64;
 const COPIES_BYTES: u64 = 4 << 20;
 /// Messages looked at under one lock.
 const LOOKS: usize = 4096;
-/// The spool may be this many segments large whatever lives in it.
-const SEGMENTS_FREE: u64 = 8;
 
 /// Gives up the oldest segment if its time has come. Whether it did.
 pub fn reclaim(spool: &Spool) -> Result<bool, StoreError> {
@@ -60,7 +63,7 @@ fn due(table: &Table, settings: &StoreSettings) -> Option<Oldest> {
     }
     let (all, live) = table.bytes();
     let is_sparse = oldest.live.saturating_mul(4) < oldest.end;
-    let is_too_much = all > (SEGMENTS_FREE * settings.segment_size).max(live.saturating_mul(2));
+    let is_too_much = all > live.saturating_mul(2).saturating_add(settings.segment_size);
     (oldest.live == 0 || is_sparse || is_too_much).then_some(Oldest { number: *number, live: oldest.live })
 }
 

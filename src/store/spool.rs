@@ -5,14 +5,14 @@
 //!
 //! Locks, and the order in which they may be held together: stripe → commits → recent → table. A stripe belongs to the
 //! messages whose ids fall into it: who holds it is the only one who changes these messages, so the order of their records
-//! in the journal is the order of their changes. Stripes are held during disk reads, therefore never taken on an async
-//! thread. The commit thread takes no stripe.
+//! in the journal is the order of their changes. Stripes are held during disk reads, therefore never waited for on an
+//! async thread. The commit thread takes no stripe.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -65,6 +65,9 @@ const STRIPES: usize = 256;
 /// Records on their way, in units of [`PERMIT_BYTES`]: at most so many records, and so many times that in bytes.
 const PERMITS: usize = 1024;
 const PERMIT_BYTES: u64 = 32 * 1024;
+
+/// The new state, what the change returned, and when the record is durable.
+pub type Changed<T> = (Arc<Entry>, T, Written);
 
 /// Everything the store's threads share.
 pub struct Spool {
@@ -150,16 +153,46 @@ impl Spool {
         id: QueueId,
         change: impl FnOnce(&Envelope, &mut Progress) -> T,
         permit: OwnedSemaphorePermit,
-    ) -> Result<(Arc<Entry>, T, Written), StoreError> {
+    ) -> Result<Changed<T>, StoreError> {
         let _stripe = self.stripe(id);
         let before = self.newest(id)?;
+        self.change_from(&before, change, permit)
+    }
+
+    /// The same without blocking, when memory knows the message and nobody else is at its stripe. `Err` gives back what
+    /// [`Spool::change`] needs. Only a message that is evicted right after it was found, against its second chance, is read here.
+    pub fn change_at_once<T, C: FnOnce(&Envelope, &mut Progress) -> T>(
+        &self,
+        id: QueueId,
+        change: C,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Result<Changed<T>, StoreError>, (C, OwnedSemaphorePermit)> {
+        let _stripe = match self.stripe_of(id).try_lock() {
+            Ok(stripe) => stripe,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err((change, permit)),
+        };
+        match self.entry_in_memory(id) {
+            Some(before) => Ok(before.and_then(|before| self.change_from(&before, change, permit))),
+            None => Err((change, permit)),
+        }
+    }
+
+    /// The stripe is held, and `before` was looked up under it.
+    fn change_from<T>(
+        &self,
+        before: &Arc<Entry>,
+        change: impl FnOnce(&Envelope, &mut Progress) -> T,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Changed<T>, StoreError> {
+        let id = before.envelope.id;
         let mut progress = before.progress.clone();
         let answer = change(&before.envelope, &mut progress);
         record::check_recipients(&before.envelope, &progress).map_err(|why| io_error("changing a message", invalid(why)))?;
         let kind = Kind::of_change(&before.progress, &progress);
         let draft = Draft::state(kind, id, &progress);
         let entry = Arc::new(Entry { envelope: before.envelope.clone(), progress });
-        let generation = self.begin_change(&before, &entry, kind == Kind::Done)?;
+        let generation = self.begin_change(before, &entry, kind == Kind::Done)?;
         let (reply, written) = oneshot::channel();
         let request = Request { draft, entry: Arc::clone(&entry), generation, file: None, permit: Some(permit), reply };
         self.send(&lock(&self.commits), request)?;
@@ -187,12 +220,21 @@ impl Spool {
 
     /// The newest state, as readers see it.
     pub fn entry(&self, id: QueueId) -> Result<Arc<Entry>, StoreError> {
+        self.entry_in_memory(id).unwrap_or_else(|| self.read_entry(id).map(Arc::new))
+    }
+
+    /// The same without blocking; `None` when only the disk knows.
+    pub fn entry_in_memory(&self, id: QueueId) -> Option<Result<Arc<Entry>, StoreError>> {
         match lock(&self.recent).get(id) {
-            Known::Here(entry) => return Ok(entry),
-            Known::Gone => return Err(StoreError::NotFound),
-            Known::Unknown => {}
+            Known::Here(entry) => Some(Ok(entry)),
+            Known::Gone => Some(Err(StoreError::NotFound)),
+            Known::Unknown => None,
         }
-        self.read_entry(id).map(Arc::new)
+    }
+
+    /// The content, when it is in memory or open.
+    pub fn body_in_memory(&self, id: QueueId) -> Option<Body> {
+        lock(&self.recent).body(id)
     }
 
     /// Up to `most` messages after `after`. One that cannot be read is reported and left out: it must not hide the others.
@@ -215,14 +257,11 @@ impl Spool {
         Ok(entries)
     }
 
-    /// The content, from memory or read and checked once and then shared.
+    /// The content, read and checked once and then shared; from memory when another reader was faster.
     pub fn body(&self, id: QueueId) -> Result<Body, StoreError> {
-        if let Some(body) = lock(&self.recent).body(id) {
-            return Ok(body);
-        }
         let _stripe = self.stripe(id);
         self.newest(id)?;
-        if let Some(body) = lock(&self.recent).body(id) {
+        if let Some(body) = self.body_in_memory(id) {
             return Ok(body);
         }
         let place = lock(&self.table).get(id).ok_or(StoreError::NotFound)?;
@@ -310,9 +349,13 @@ impl Spool {
     }
 
     fn stripe(&self, id: QueueId) -> MutexGuard<'_, ()> {
+        self.stripe_of(id).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stripe_of(&self, id: QueueId) -> &Mutex<()> {
         // The low bits of a session id count within a millisecond, the number counts in the session: mix both.
         let mixed = (id.session.to_u64() ^ u64::from(id.number).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.stripes[(mixed >> 56) as usize % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+        &self.stripes[(mixed >> 56) as usize % STRIPES]
     }
 
     /// The newest state, read into memory when it is not there. The stripe is held.

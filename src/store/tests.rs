@@ -382,6 +382,28 @@ async fn a_lost_segment_and_a_lost_header_are_reported() {
 }
 
 #[tokio::test]
+async fn a_segment_without_records_is_damage_only_when_the_next_one_names_it() {
+    let life = Life::begin();
+    life.accept(1, 500).await.unwrap();
+    life.disk.fail_syncs(1);
+    assert!(life.accept(2, 500).await.is_err());
+    // Segment 2 is begun; then there is no room for its first batch.
+    life.disk.set_capacity(life.disk.used() + 64);
+    assert!(life.accept(3, 500).await.is_err());
+    life.disk.set_capacity(u64::MAX);
+    life.accept(4, 500).await.unwrap();
+    let life = life.tampered(|disk| {
+        disk.flip_bit(&segment(2), 34, 1);
+        disk.create(&segment(4)).unwrap().write_at(&[0; 64], 0).unwrap();
+    });
+    let [line] = &life.recovery.damaged[..] else { panic!("{:?}", life.recovery) };
+    assert!(line.starts_with("segment 2: its header is damaged, it held no record"), "{line}");
+    assert!(life.disk.contents(&paths().damaged.join("0000000002.seg")).is_some());
+    assert!(life.disk.contents(&segment(4)).is_none());
+    assert_eq!(life.ids().await.last(), Some(&id(4)));
+}
+
+#[tokio::test]
 async fn the_index_is_used_after_a_kill_and_after_a_proper_end() {
     let life = Life::begin();
     for number in 1..=20 {

@@ -152,11 +152,15 @@ impl MailLog {
         });
     }
 
-    /// It will not be delivered. `notice`: the queue id of the notice to the sender, when there is one.
-    pub fn bounced(&self, at: Timestamp, qid: QueueId, to: &str, why: &str, notice: Option<QueueId>) {
+    /// It will not be delivered. `told`: what the sender hears of it, as `notice=ID` or `no notice`.
+    pub fn bounced(&self, at: Timestamp, qid: QueueId, to: &str, why: &str, told: &str) {
         self.metrics.bounced();
-        let notice = notice.map_or("no notice".to_owned(), |notice| format!("notice={notice}"));
-        self.write(Line { to: vec![to.to_owned()], ..Line::new(at, qid, "bounced", format!("{notice}: {why}")) });
+        self.write(Line { to: vec![to.to_owned()], ..Line::new(at, qid, "bounced", format!("{told}: {why}")) });
+    }
+
+    /// The sender was told what became of these recipients, or is not told, and why. `kind`: `failed`, `delayed`.
+    pub fn told(&self, at: Timestamp, qid: QueueId, kind: &'static str, to: Vec<String>, told: &str) {
+        self.write(Line { to, ..Line::new(at, qid, "told", format!("{kind}: {told}")) });
     }
 
     /// An operator, or time, did something to it: `held`, `released`, `extended`, `dropped`, `retried`, `expired`.

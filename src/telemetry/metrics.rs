@@ -1,6 +1,8 @@
 //! The metrics, all of them, for Prometheus. Names: `feedgate_area_what_unit_total`.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -10,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::mail::{SpamLevel, Verdict};
+use crate::mail::{SpamLevel, Timestamp, Verdict};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -38,8 +40,17 @@ pub struct Metrics {
     delivery_delay: Histogram,
     deferred: Counter,
     bounced: Counter,
+    /// domain = a served domain that is down; at most [`OUTAGES_MAX`] at a time
+    outage_started: Family<Labels, Gauge<i64, AtomicI64>>,
+    outage_first_bounce: Family<Labels, Gauge<i64, AtomicI64>>,
+    outage_messages: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Domains that have the three gauges.
+    outages: Mutex<BTreeSet<String>>,
     history_left_out: Counter,
 }
+
+/// Domains with gauges of their own.
+const OUTAGES_MAX: usize = 1_000;
 
 impl Default for Metrics {
     fn default() -> Metrics {
@@ -66,6 +77,10 @@ impl Metrics {
             delivery_delay: Histogram::new(exponential_buckets(0.1, 4.0, 12)),
             deferred: Counter::default(),
             bounced: Counter::default(),
+            outage_started: Family::default(),
+            outage_first_bounce: Family::default(),
+            outage_messages: Family::default(),
+            outages: Mutex::default(),
             history_left_out: Counter::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
@@ -89,6 +104,12 @@ impl Metrics {
         );
         registry.register("delivery_deferred", "Attempts that ended in try again", metrics.deferred.clone());
         registry.register("delivery_bounced", "Recipients given up", metrics.bounced.clone());
+        let started = metrics.outage_started.clone();
+        registry.register_with_unit("outage_started", "When the outage of a domain that is down began", Unit::Seconds, started);
+        let first = metrics.outage_first_bounce.clone();
+        let help = "When the first message for a domain that is down would be given up";
+        registry.register_with_unit("outage_first_bounce", help, Unit::Seconds, first);
+        registry.register("outage_messages", "Messages that wait for a domain that is down", metrics.outage_messages.clone());
         registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
         metrics.registry = registry;
         metrics
@@ -153,6 +174,32 @@ impl Metrics {
 
     pub(super) fn bounced(&self) {
         self.bounced.inc();
+    }
+
+    /// A served domain is down.
+    pub fn outage(&self, domain: &str, since: Timestamp, messages: usize, first_bounce: Timestamp) {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        if !outages.contains(domain) && outages.len() >= OUTAGES_MAX {
+            return;
+        }
+        outages.insert(domain.to_owned());
+        let set = |gauges: &Family<Labels, Gauge<i64, AtomicI64>>, value: u64| {
+            gauges.get_or_create(&vec![("domain", domain.to_owned())]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.outage_started, since.unix_seconds());
+        set(&self.outage_first_bounce, first_bounce.unix_seconds());
+        set(&self.outage_messages, messages as u64);
+    }
+
+    /// It is not any more.
+    pub fn outage_over(&self, domain: &str) {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        if outages.remove(domain) {
+            let labels = vec![("domain", domain.to_owned())];
+            for gauges in [&self.outage_started, &self.outage_first_bounce, &self.outage_messages] {
+                gauges.remove(&labels);
+            }
+        }
     }
 
     pub(super) fn history_left_out(&self) {

@@ -96,7 +96,10 @@ fn the_example_file_uncommented_holds_every_key_and_the_defaults_of_a_domain() {
     let domain = config.domain(&Domain::parse("customer.example").unwrap()).expect("in the example");
     let hops = vec!["203.0.113.5".parse().unwrap(), "mail2.customer.example:2525".parse().unwrap()];
     let file = PathBuf::from("/etc/feedgate/feedgate.toml");
-    assert_eq!(*domain, DomainConfig { file, ..DomainConfig::with_defaults(hops) });
+    // What has no default is shown with a value that makes sense.
+    let outage_lifetime_max = Some(std::time::Duration::from_secs(14 * 86_400));
+    assert_eq!(*domain, DomainConfig { file, outage_lifetime_max, ..DomainConfig::with_defaults(hops) });
+    assert!(config.alerts.command.is_some() && config.alerts.webhook.is_some());
 
     for key in keys() {
         let name = key.rsplit('.').next().expect("has a name");
@@ -147,6 +150,7 @@ fn values_are_read_as_they_are_meant() {
         "hostname = \"MX1.ISP.example.\"\npostmaster = \"postmaster@isp.example\"\n\
          [smtp]\nlisten = [\"127.0.0.1:0\"]\nverdict_wait = \"0s\"\n\
          [admin]\nlisten = \"\"\n[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]\n\
+         [notices]\ndelay_after = \"0s\"\nper_sender = \"10 / 1h 30m\"\nlanguage = \"de\"\n\
          [limits]\nallow = [\"192.0.2.0/24\", \"2001:db8::1\"]\nconnections = 1_000\n\
          [domains.\"a.example\"]\ndeliver_to = [\"127.0.0.1:2525\"]\nrecipients = \"any\"\nunscannable = \"deliver-tagged\"\n\
          spam = { enabled = true, high = \"quarantine\", low_text = \"[Werbung möglich] \" }\n",
@@ -157,6 +161,8 @@ fn values_are_read_as_they_are_meant() {
     let servers: Vec<String> = config.dns.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
     assert_eq!(config.limits.connections, 1000);
+    let per_sender = feedgate::config::Rate { count: 10, per: std::time::Duration::from_secs(5400) };
+    assert_eq!((config.notices.delay_after, config.notices.per_sender), (None, per_sender));
     for (address, allowed) in
         [("192.0.2.77", true), ("::ffff:192.0.2.77", true), ("192.0.3.1", false), ("2001:db8::1", true), ("2001:db8::2", false)]
     {

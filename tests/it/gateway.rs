@@ -73,8 +73,11 @@ pub struct Gateway {
     process: Process,
     pub directory: TempDir,
     pub smtp: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
 }
+
+/// What a gateway has said so far.
+type Log = Arc<Mutex<Vec<String>>>;
 
 /// What every test configuration begins with. DNS leads nowhere, at once.
 fn preamble(directory: &Path, clamd: &Path) -> String {
@@ -104,13 +107,7 @@ impl Gateway {
     /// The same with these pieces of the common sections replaced by others.
     #[track_caller]
     pub fn start_with(clamd: &Path, changes: &[(&str, &str)], sections: &str) -> Gateway {
-        let directory = tempfile::tempdir().expect("a scratch directory");
-        let mut text = preamble(directory.path(), clamd) + sections;
-        for (before, after) in changes {
-            assert!(text.contains(before), "{before} is not in {text}");
-            text = text.replace(before, after);
-        }
-        std::fs::write(directory.path().join("feedgate.toml"), text).expect("the configuration can be written");
+        let directory = prepare(clamd, changes, sections);
         let (process, smtp, log) = launch(directory.path());
         Gateway { process, directory, smtp, log }
     }
@@ -181,34 +178,89 @@ pub fn command(config: &Path, arguments: &[&str]) -> Output {
     Command::new(binary).arg("--config").arg(config).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
 }
 
-fn launch(directory: &Path) -> (Process, SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// A new directory with a configuration in it.
+#[track_caller]
+pub fn prepare(clamd: &Path, changes: &[(&str, &str)], sections: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let mut text = preamble(directory.path(), clamd) + sections;
+    for (before, after) in changes {
+        assert!(text.contains(before), "{before} is not in {text}");
+        text = text.replace(before, after);
+    }
+    std::fs::write(directory.path().join("feedgate.toml"), text).expect("the configuration can be written");
+    directory
+}
+
+/// `feedgate serve` in a directory made by [`prepare`].
+pub fn serve(directory: &Path) -> Command {
     let binary = std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into());
-    let mut process = Process::start(
-        Command::new(binary).arg("--config").arg(directory.join("feedgate.toml")).arg("serve").stderr(Stdio::piped()),
-    );
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let stderr = BufReader::new(process.0.stderr.take().expect("it is piped"));
-    let lines = Arc::clone(&log);
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            lines.lock().expect("writable").push(line);
+    let mut command = Command::new(binary);
+    command.arg("--config").arg(directory.join("feedgate.toml")).arg("serve");
+    command
+}
+
+fn launch(directory: &Path) -> (Process, SocketAddr, Log) {
+    let mut life = Life::begin(&mut serve(directory));
+    let smtp = life.wait_until_it_listens();
+    (life.process, smtp, life.log)
+}
+
+/// A gateway from its start on, which tests may cut short.
+pub struct Life {
+    pub process: Process,
+    log: Log,
+    /// Copies its stderr to `log`.
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl Life {
+    pub fn begin(command: &mut Command) -> Life {
+        let mut process = Process::start(command.stderr(Stdio::piped()));
+        let log = Log::default();
+        let stderr = BufReader::new(process.0.stderr.take().expect("it is piped"));
+        let lines = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("writable").push(line);
+            }
+        });
+        Life { process, log, reader }
+    }
+
+    /// Kills it; all that it has said.
+    pub fn kill(mut self) -> Vec<String> {
+        self.process.kill();
+        self.reader.join().expect("the reader does not panic");
+        std::mem::take(&mut self.log.lock().expect("readable"))
+    }
+
+    /// SIGTERM, and waits for the end; whether it was a clean one.
+    pub fn terminate(&mut self) -> bool {
+        self.process.terminate();
+        wait_for("the gateway to stop", || self.process.0.try_wait().expect("it can be waited for")).success()
+    }
+
+    /// Where it listens for SMTP, once it does. Panics with its log when it ends before, or takes too long.
+    #[track_caller]
+    pub fn wait_until_it_listens(&mut self) -> SocketAddr {
+        let started = Instant::now();
+        loop {
+            if let Some(smtp) = self.listens_on() {
+                return smtp;
+            }
+            let ended = self.process.0.try_wait().expect("it can be waited for");
+            assert!(ended.is_none() && started.elapsed() < PATIENCE, "the gateway did not start: {:#?}", self.log.lock());
+            std::thread::sleep(Duration::from_millis(10));
         }
-    });
-    let listening = || -> Option<SocketAddr> {
-        let log = log.lock().expect("readable");
+    }
+
+    /// `None`: not yet.
+    pub fn listens_on(&self) -> Option<SocketAddr> {
+        let log = self.log.lock().expect("readable");
         let line = log.iter().find(|line| line.contains("listening for SMTP"))?;
         let in_text = || line.split("address=").nth(1)?.split(' ').next().map(str::to_owned);
         let in_json = |line: serde_json::Value| line["address"].as_str().map(str::to_owned);
         serde_json::from_str(line).map_or_else(|_| in_text(), in_json)?.parse().ok()
-    };
-    let started = Instant::now();
-    loop {
-        if let Some(smtp) = listening() {
-            return (process, smtp, log);
-        }
-        let ended = process.0.try_wait().expect("it can be waited for");
-        assert!(ended.is_none() && started.elapsed() < PATIENCE, "the gateway did not start: {:#?}", log.lock());
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -93,6 +93,9 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
     add("deliver to", &view.deliver_to.join(", then "));
     add("greylist", on_off(view.greylist));
     add("lifetime", &span(view.lifetime()));
+    if let Some(most) = view.outage_lifetime_max_seconds {
+        add("in an outage", &format!("up to {}", span(std::time::Duration::from_secs(most))));
+    }
     add("unscannable", &view.unscannable);
     add("spam", on_off(view.spam_enabled));
     if view.spam_enabled {
@@ -111,6 +114,9 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
         if !queue.last_reply.is_empty() {
             add("last reply", &queue.last_reply);
         }
+    }
+    if let Some(outage) = &view.outage {
+        add("outage", &super::status::outage_text(outage, now));
     }
     text
 }
@@ -139,12 +145,14 @@ mod tests {
             deliver_to: vec!["203.0.113.5:25".to_owned(), "mail2.customer.example:2525".to_owned()],
             greylist: true,
             lifetime_seconds: 2 * 86_400,
+            outage_lifetime_max_seconds: None,
             unscannable: "quarantine".to_owned(),
             spam_enabled: true,
             low: level("subject"),
             med: level("subject"),
             high: level("reject"),
             queue,
+            outage: None,
             extension: None,
         }
     }

@@ -3,9 +3,13 @@
 use super::{Context, Failure};
 use crate::admin::answers::{ReloadReport, Status};
 use crate::admin::output::{Grid, counted, moment, printable, relative, size, span};
+use crate::mail::Timestamp;
+use crate::queue::{OutageState, OutageView};
 
 /// Domains shown; the ones with the oldest mail come first.
 const DOMAINS_SHOWN: usize = 20;
+/// Outages shown; the longest come first.
+const OUTAGES_SHOWN: usize = 20;
 
 pub async fn run(context: &Context) -> Result<(), Failure> {
     let status: Status = context.client()?.get("/v1/status").await?;
@@ -27,6 +31,12 @@ fn text(status: &Status, width: Option<usize>) -> String {
     add("scanner", &format!("{}: {}", if status.scanner.up { "up" } else { "AWAY, mail waits" }, status.scanner.text));
     add("spool", &spool_text(status));
     add("queue", &queue_text(status));
+    for outage in status.outages.iter().take(OUTAGES_SHOWN) {
+        add("outage", &outage_text(outage, now));
+    }
+    if let Some(more) = status.outages.len().checked_sub(OUTAGES_SHOWN).filter(|more| *more > 0) {
+        add("outage", &format!("{more} more domains; --json shows all"));
+    }
     for extension in status.extensions.iter().take(DOMAINS_SHOWN) {
         let (domain, until) = (&extension.domain, moment(extension.until));
         text += &format!("{:<10} {domain} until {until}, by {}\n", "extended", printable(&extension.by));
@@ -49,6 +59,27 @@ fn queue_text(status: &Status) -> String {
     let scan = if queue.awaiting_scan > 0 { format!(", {} awaiting their scan", queue.awaiting_scan) } else { String::new() };
     let recipients = format!("{} waiting, {} held, {} quarantined", queue.waiting, queue.held, queue.quarantined);
     format!("{}{scan}; recipients: {recipients}", counted(queue.messages, "message"))
+}
+
+/// What an operator needs to know of an outage, and what can be done.
+pub(super) fn outage_text(outage: &OutageView, now: Timestamp) -> String {
+    let OutageView { domain, state, since, why, messages, first_bounce, probe_at, .. } = outage;
+    let waiting = counted(*messages as u64, "message");
+    let lasts = span(now.since(*since));
+    if *state == OutageState::Draining {
+        return format!("{domain} is draining: {waiting} waiting after an outage since {} ({lasts})", moment(*since));
+    }
+    let mut text = format!("{domain} is {} since {} ({lasts}), {waiting} waiting", state.as_str(), moment(*since));
+    if let Some(first_bounce) = first_bounce {
+        text += &format!(", the first bounces {}", relative(*first_bounce, now));
+    }
+    if let Some(probe_at) = probe_at {
+        text += &format!("; next probe {}", relative(*probe_at, now));
+    }
+    if *state == OutageState::Down {
+        text += &format!("; more time: feedgate queue extend {domain} 5d");
+    }
+    format!("{text}; {why}")
 }
 
 fn domains_text(status: &Status, width: Option<usize>) -> String {
@@ -74,8 +105,7 @@ fn domains_text(status: &Status, width: Option<usize>) -> String {
 mod tests {
     use super::*;
     use crate::admin::answers::{Scanner, Spool};
-    use crate::mail::Timestamp;
-    use crate::queue::{Counts, DomainCounts, Extension};
+    use crate::queue::{Counts, DomainCounts, Extension, Stage};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
@@ -109,6 +139,16 @@ mod tests {
                 per_domain: vec![domain("a.example", 1, ""), domain("b.example", 30, "connect to 203.0.113.5:25: refused")],
                 ..Counts::default()
             },
+            outages: vec![OutageView {
+                domain: "b.example".to_owned(),
+                state: OutageState::Down,
+                since: NOW - Duration::from_secs(30 * 3600),
+                why: "203.0.113.5:25: refused".to_owned(),
+                messages: 3,
+                first_bounce: Some(NOW + Duration::from_secs(18 * 3600)),
+                probe_at: Some(NOW + Duration::from_secs(600)),
+                told: Stage::Half,
+            }],
             extensions: vec![Extension {
                 domain: "b.example".parse().unwrap(),
                 until: NOW + Duration::from_secs(86_400),
@@ -123,6 +163,8 @@ sessions   12 open
 scanner    AWAY, mail waits: no clamd answers
 spool      /var/lib/feedgate, 12.0 GiB free, taking mail (reserve 256.0 MiB)
 queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 quarantined
+outage     b.example is down since 2026-11-19 16:36:00Z (30 h), 3 messages waiting, the first bounces in 18 h; next probe in 10 min; \
+more time: feedgate queue extend b.example 5d; 203.0.113.5:25: refused
 extended   b.example until 2026-11-21 22:36:00Z, by alice (uid 0)
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY

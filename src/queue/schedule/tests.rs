@@ -1,6 +1,8 @@
 use super::*;
 use crate::mail::{Domain, SessionId};
 
+mod fairness_tests;
+
 const LIMITS: Limits = Limits { deliveries: 100, deliveries_per_destination: 10, scans: 4 };
 
 fn id(number: u64) -> QueueId {
@@ -18,11 +20,29 @@ fn at(seconds: u64) -> Timestamp {
 /// Everything that may start now: how many for each host.
 fn started(schedule: &mut Schedule, now: Timestamp) -> HashMap<Host, Vec<(QueueId, usize)>> {
     let mut started: HashMap<Host, Vec<_>> = HashMap::new();
-    while let Some((id, slot)) = schedule.pick_delivery(now) {
+    while let Some(picked) = schedule.pick_delivery(now) {
+        let Picked::Deliver(id, slot) = picked else { panic!("{picked:?}") };
         let host = schedule.at(slot).host.clone();
         started.entry(host).or_default().push((id, slot));
     }
     started
+}
+
+/// What an attempt says that failed because of the host.
+fn away(first_probe: Timestamp, now: Timestamp) -> Failure {
+    Failure { since: now, first_probe, why: "refused".to_owned() }
+}
+
+/// A probe ends so, and is back.
+fn probed(schedule: &mut Schedule, slot: usize, end: ProbeEnd, now: Timestamp) -> Option<OutageState> {
+    let state = schedule.probe_over(slot, end, now, wait);
+    schedule.probe_back(slot);
+    state
+}
+
+/// So many minutes after so many failures.
+fn wait(failures: u32) -> Duration {
+    Duration::from_secs(60) * failures
 }
 
 #[test]
@@ -89,7 +109,7 @@ fn what_is_out_is_nobody_elses_and_comes_back_as_it_was_planned_last() {
 }
 
 #[test]
-fn a_dead_host_is_asked_by_one_probe_at_a_time() {
+fn a_host_that_is_away_is_probed_for_all_and_its_backlog_drains_oldest_first_and_slowly() {
     let mut schedule = Schedule::new(LIMITS);
     let dead = host("dead.example");
     (0..1000).for_each(|number| schedule.plan(id(number), &dead, Some(at(0))));
@@ -98,37 +118,101 @@ fn a_dead_host_is_asked_by_one_probe_at_a_time() {
     for (number, (id, slot)) in out.into_iter().enumerate() {
         let due = at(60 + number as u64);
         schedule.plan(id, &dead, Some(due));
-        schedule.pause(slot, due, at(30));
+        schedule.failed(slot, away(due, at(30)), at(30), wait);
         schedule.give_back(id, slot, Back::Settled, true);
         assert!(schedule.pick_same(slot, at(30)).is_none(), "no connection is used again");
     }
     assert_eq!(schedule.pick(at(59)), Picked::Nothing(Some(at(60))));
-    let Picked::Deliver(probe, slot) = schedule.pick(at(60)) else { panic!("a probe") };
+    let Picked::Probe(slot) = schedule.pick(at(60)) else { panic!("a probe") };
     assert_eq!(schedule.pick(at(60)), Picked::Nothing(None), "one only");
-    schedule.plan(probe, &dead, Some(at(180)));
-    schedule.pause(slot, at(180), at(60));
-    schedule.give_back(probe, slot, Back::Settled, true);
-    assert_eq!(schedule.pick(at(179)), Picked::Nothing(Some(at(180))), "a failed probe renews the pause");
-    assert!(schedule.is_behind_pause(id(999), &dead));
-    let Picked::Deliver(probe, slot) = schedule.pick(at(180)) else { panic!("a probe") };
-    schedule.open(slot);
-    schedule.give_back(probe, slot, Back::Settled, true);
-    assert_eq!(started(&mut schedule, at(180))[&dead].len(), 10, "an answer opens it");
+    assert_eq!(probed(&mut schedule, slot, ProbeEnd::Failed("refused".into()), at(62)), Some(OutageState::Suspect));
+    assert_eq!(schedule.pick(at(181)), Picked::Nothing(Some(at(182))), "the next wait");
+    assert!(schedule.is_behind_outage(id(999), &dead));
+    assert_eq!(schedule.pick(at(182)), Picked::Probe(slot));
+    assert_eq!(probed(&mut schedule, slot, ProbeEnd::Answered, at(182)), Some(OutageState::Draining));
+    assert!(!schedule.is_behind_outage(id(999), &dead));
+    // 1, 2, 4, 8, and then full speed, oldest due first.
+    let mut order = Vec::new();
+    for wave in [1, 2, 4, 8, 10, 10] {
+        let out = started(&mut schedule, at(182)).remove(&dead).unwrap();
+        assert_eq!(out.len(), wave);
+        for (id, slot) in out {
+            order.push(id);
+            schedule.answered(slot, at(182));
+            schedule.give_back(id, slot, Back::Settled, true);
+        }
+    }
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(schedule.outage(&dead), None);
 }
 
 #[test]
-fn an_operators_retry_ends_the_pause() {
+fn probes_take_no_delivery_place_and_are_bounded() {
+    let mut schedule = Schedule::new(Limits { deliveries: 2, ..LIMITS });
+    for number in 0..150 {
+        schedule.plan(id(number), &host(&format!("h{number}.example")), Some(at(0)));
+        let Picked::Deliver(id, slot) = schedule.pick(at(0)) else { panic!("due") };
+        schedule.plan(id, &host(&format!("h{number}.example")), Some(at(60)));
+        schedule.failed(slot, away(at(60), at(0)), at(0), wait);
+        schedule.give_back(id, slot, Back::Settled, true);
+    }
+    let probes = std::iter::repeat_with(|| schedule.pick(at(60))).take_while(|picked| matches!(picked, Picked::Probe(_)));
+    assert_eq!(probes.count(), PROBES_MAX);
+    assert_eq!(schedule.pick(at(60)), Picked::Nothing(Some(at(70))), "the others a little later");
+    schedule.plan(id(1000), &host("fine.example"), Some(at(60)));
+    assert!(matches!(schedule.pick(at(60)), Picked::Deliver(..)));
+}
+
+#[test]
+fn an_operators_retry_probes_at_once() {
     let mut schedule = Schedule::new(LIMITS);
     let dead = host("dead.example");
     schedule.plan(id(1), &dead, Some(at(0)));
     let Picked::Deliver(_, slot) = schedule.pick(at(0)) else { panic!("due") };
     schedule.plan(id(1), &dead, Some(at(900)));
-    schedule.pause(slot, at(900), at(0));
+    schedule.failed(slot, away(at(900), at(0)), at(0), wait);
     schedule.give_back(id(1), slot, Back::Settled, true);
     schedule.plan(id(1), &dead, Some(at(5)));
     assert_eq!(schedule.pick(at(5)), Picked::Nothing(Some(at(900))));
-    schedule.resume(&dead);
-    assert_eq!(schedule.pick(at(5)), Picked::Deliver(id(1), slot));
+    schedule.probe_now(&dead, at(5));
+    assert_eq!(schedule.pick(at(5)), Picked::Probe(slot));
+    probed(&mut schedule, slot, ProbeEnd::Answered, at(6));
+    assert_eq!(schedule.pick(at(6)), Picked::Deliver(id(1), slot));
+}
+
+#[test]
+fn new_servers_end_an_outage_and_so_does_a_queue_without_mail() {
+    for how in [End::NewServers, End::NothingWaits, End::Answers] {
+        let mut schedule = Schedule::new(LIMITS);
+        let dead = host("dead.example");
+        (0..5).for_each(|number| schedule.plan(id(number), &dead, Some(at(0))));
+        let Picked::Deliver(first, slot) = schedule.pick(at(0)) else { panic!("due") };
+        schedule.plan(first, &dead, Some(at(60)));
+        schedule.failed(slot, away(at(60), at(0)), at(0), wait);
+        schedule.give_back(first, slot, Back::Settled, true);
+        for moment in [at(60), at(200)] {
+            assert_eq!(schedule.pick(moment), Picked::Probe(slot));
+            probed(&mut schedule, slot, ProbeEnd::Failed("refused".into()), moment);
+        }
+        let stage = schedule.with_outage(&dead, |outage| outage.alert_due(at(86_400), at(200)));
+        assert_eq!(stage, Some(Some(Stage::Began)));
+        match how {
+            End::NewServers => {
+                schedule.has_new_servers(&dead, at(300));
+                assert!(matches!(schedule.pick(at(300)), Picked::Deliver(..)));
+                assert_eq!(schedule.pick(at(300)), Picked::Nothing(None), "slowly");
+            }
+            End::NothingWaits => (0..5).for_each(|number| schedule.plan(id(number), &dead, None)),
+            End::Answers => {
+                schedule.probe_now(&dead, at(300));
+                assert_eq!(schedule.pick(at(300)), Picked::Probe(slot));
+                probed(&mut schedule, slot, ProbeEnd::Answered, at(300));
+                assert_eq!(schedule.take_ended(), [], "an answered probe proves nothing yet");
+                schedule.answered(slot, at(300));
+            }
+        }
+        assert_eq!(schedule.take_ended(), [Ended { host: dead, since: at(0), told: Stage::Began, how }]);
+    }
 }
 
 #[test]
@@ -174,6 +258,7 @@ fn scans_and_deliveries_take_turns() {
         .map(|_| match schedule.pick(at(0)) {
             Picked::Scan(_) => 's',
             Picked::Deliver(..) => 'd',
+            Picked::Probe(_) => 'p',
             Picked::Nothing(_) => '-',
         })
         .collect();
@@ -190,8 +275,9 @@ mod random {
         Pick,
         Same(usize),
         Back(usize, bool, Option<u64>),
-        Pause(usize, u64),
-        Open(usize),
+        Away(usize, u64),
+        Answer(usize),
+        Probed(usize, bool),
         Wait(u64),
     }
 
@@ -201,8 +287,9 @@ mod random {
             Just(Step::Pick),
             any::<usize>().prop_map(Step::Same),
             (any::<usize>(), any::<bool>(), proptest::option::of(0..100u64)).prop_map(|(n, s, due)| Step::Back(n, s, due)),
-            (any::<usize>(), 0..50u64).prop_map(|(n, until)| Step::Pause(n, until)),
-            any::<usize>().prop_map(Step::Open),
+            (any::<usize>(), 0..50u64).prop_map(|(n, until)| Step::Away(n, until)),
+            any::<usize>().prop_map(Step::Answer),
+            (any::<usize>(), any::<bool>()).prop_map(|(n, answers)| Step::Probed(n, answers)),
             (0..30u64).prop_map(Step::Wait),
         ]
     }
@@ -216,6 +303,7 @@ mod random {
             let mut model: HashMap<(QueueId, Host), Option<Timestamp>> = HashMap::new();
             // id, slot, host, has a place
             let mut out: Vec<(QueueId, usize, Host, bool)> = Vec::new();
+            let mut probes: Vec<usize> = Vec::new();
             for step in steps {
                 match step {
                     Step::Plan(number, name, due) => {
@@ -223,10 +311,13 @@ mod random {
                         schedule.plan(id, &host, due.map(at));
                         model.insert((id, host), due.map(at));
                     }
-                    Step::Pick => if let Picked::Deliver(id, slot) = schedule.pick(at(now)) {
+                    Step::Pick => match schedule.pick(at(now)) { Picked::Deliver(id, slot) => {
                         let host = schedule.at(slot).host.clone();
                         prop_assert!(model.insert((id, host.clone()), None).flatten().is_some_and(|due| due <= at(now)));
                         out.push((id, slot, host, true));
+                    }
+                    Picked::Probe(slot) => probes.push(slot),
+                    _ => {}
                     },
                     Step::Same(n) if !out.is_empty() => {
                         let n = n % out.len();
@@ -245,14 +336,23 @@ mod random {
                         }
                         schedule.give_back(id, slot, back, place);
                     }
-                    Step::Pause(n, until) if !out.is_empty() => schedule.pause(out[n % out.len()].1, at(now + until), at(now)),
-                    Step::Open(n) if !out.is_empty() => schedule.open(out[n % out.len()].1),
+                    Step::Away(n, until) if !out.is_empty() => {
+                        let failure = away(at(now + until), at(now));
+                        schedule.failed(out[n % out.len()].1, failure, at(now), wait);
+                    }
+                    Step::Answer(n) if !out.is_empty() => schedule.answered(out[n % out.len()].1, at(now)),
+                    Step::Probed(n, answers) if !probes.is_empty() => {
+                        let slot = probes.swap_remove(n % probes.len());
+                        let end = if answers { ProbeEnd::Answered } else { ProbeEnd::Failed("refused".into()) };
+                        probed(&mut schedule, slot, end, at(now));
+                    }
                     Step::Wait(seconds) => now += seconds,
                     _ => {}
                 }
                 let places = out.iter().filter(|(.., place)| *place).count();
                 prop_assert_eq!(schedule.running, places);
                 prop_assert!(places <= 5);
+                prop_assert_eq!(schedule.probing, probes.len());
                 for slot in schedule.slots.iter().flatten() {
                     prop_assert!(slot.running <= 2);
                     prop_assert_eq!(slot.due.len(), slot.order.len());
@@ -266,10 +366,21 @@ mod random {
             let end = at(now + 10_000);
             let mut left: std::collections::HashSet<_> =
                 model.into_iter().filter(|(_, due)| due.is_some()).map(|(key, _)| key).collect();
-            while let Picked::Deliver(id, slot) = schedule.pick(end) {
-                prop_assert!(left.remove(&(id, schedule.at(slot).host.clone())));
-                schedule.open(slot);
-                schedule.give_back(id, slot, Back::Settled, true);
+            for slot in probes {
+                probed(&mut schedule, slot, ProbeEnd::Dropped(end), at(now));
+            }
+            loop {
+                match schedule.pick(end) {
+                    Picked::Deliver(id, slot) => {
+                        prop_assert!(left.remove(&(id, schedule.at(slot).host.clone())));
+                        schedule.answered(slot, end);
+                        schedule.give_back(id, slot, Back::Settled, true);
+                    }
+                    Picked::Probe(slot) => {
+                        probed(&mut schedule, slot, ProbeEnd::Answered, end);
+                    }
+                    _ => break,
+                }
             }
             prop_assert!(left.is_empty(), "never came up: {:?}", left);
             prop_assert!(schedule.by_host.is_empty() && schedule.slots.iter().all(Option::is_none));

@@ -41,6 +41,8 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
         deliver_to: hops.clone(),
         greylist: true,
         lifetime: Duration::from_secs(86_400),
+        retry: Queue::default().retry,
+        outage_lifetime_max: None,
         unscannable: Unscannable::Quarantine,
         spam: Spam { enabled: false, low: spam(Action::None), med: spam(Action::None), high: spam(Action::None) },
     };
@@ -75,12 +77,14 @@ pub fn config(domains: &[(&str, Vec<NextHop>)]) -> Config {
             reserve: 0,
             history: Duration::from_secs(86_400),
         },
+        notices: Notices { delay_after: None, ..Notices::default() },
         quarantine: Quarantine { keep: Duration::from_secs(30 * 86_400) },
         greylist: Greylist {
             delay: Duration::from_secs(300),
             window: Duration::from_secs(2 * 86_400),
             remember: Duration::from_secs(36 * 86_400),
         },
+        alerts: Alerts::default(),
         limits: Limits {
             connections: 10_000,
             connections_per_client: 50,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use feedgate::mail::Status;
 use feedgate::queue::Selector;
-use feedgate::sim::Server;
+use feedgate::sim::{At, Do, Server};
 
 use super::{MAX, message};
 use crate::world::{DAY, MINUTE, World, domain, only};
@@ -15,6 +14,12 @@ async fn with_a_dead_customer() -> (World, Server) {
     let server = world.host("203.0.113.9", Server::new());
     server.go_down();
     (world, server)
+}
+
+/// Its server is away: what is due by now is a probe.
+async fn until_probed(world: &World) {
+    let next = async || world.queue().outages().await.unwrap().first().and_then(|view| view.probe_at);
+    world.until("the end of a probe", async || next().await.filter(|next| *next > world.now())).await;
 }
 
 fn of_plain() -> Selector {
@@ -32,13 +37,12 @@ async fn extending_keeps_mail_alive_beyond_two_days_also_over_restarts() {
     assert_eq!((steered.len(), steered[0].note.as_str()), (1, "until 2026-11-27T22:36:00Z"));
     for days in [3, 6] {
         world.restart().await;
-        let before = world.entry(id).await.unwrap().progress.recipients[0].attempts;
         world.pass((began + days * DAY).since(world.now()));
-        assert!(world.attempted(id, before + 1).await.status == Status::Waiting, "after {days} days");
+        until_probed(&world).await;
+        assert_eq!(world.status(id).await, "waiting", "after {days} days");
     }
     server.come_up();
-    world.next_attempt(id).await;
-    world.received(&server, 1).await;
+    world.while_time_passes(MINUTE, "the message", async || (server.received().len() == 1).then_some(())).await;
     world.until_gone(id).await;
     assert_eq!(sender.sessions(), 0, "nobody was told that it failed");
 }
@@ -51,7 +55,8 @@ async fn an_extension_ends_too() {
     world.attempted(id, 1).await;
     world.queue().extend(&only(id), DAY, "ops").await.unwrap();
     world.pass(3 * DAY - MINUTE);
-    world.attempted(id, 2).await;
+    until_probed(&world).await;
+    assert_eq!(world.status(id).await, "waiting");
     world.pass(MINUTE);
     world.while_time_passes(MINUTE, "the end", async || world.entry(id).await.is_none().then_some(())).await;
     world.received(&sender, 1).await;
@@ -125,6 +130,7 @@ async fn a_restart_and_a_crash_keep_attempts_and_due_times() {
     let settings = domain("plain.example", &["203.0.113.9"], "") + &domain("other.example", &["203.0.113.10"], "");
     let mut world = World::new(&settings).await;
     let other = world.host("203.0.113.10", Server::new());
+    let server = world.host("203.0.113.9", Server::new().at(At::Mail, Do::say("451 4.7.1 not this one")));
     let id = world.take(&[MAX], &message("kept")).await;
     world.attempted(id, 1).await;
     world.next_attempt(id).await;
@@ -139,7 +145,7 @@ async fn a_restart_and_a_crash_keep_attempts_and_due_times() {
     assert_eq!(world.entry(id).await.unwrap().progress.recipients[0].attempts, before.attempts);
     let after = world.next_attempt(id).await.unwrap();
     assert_eq!(after.attempts, before.attempts + 1);
-    let server = world.host("203.0.113.9", Server::new());
+    server.behave();
     world.next_attempt(id).await;
     world.received(&server, 1).await;
 }
