@@ -22,14 +22,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
-use crate::config::{Config, Current};
+use crate::config::{Config, Current, HopHost, NextHop};
 use crate::mail::{
-    Address, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
-    ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+    Address, Client, Decision, Domain, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
+    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::net::{post_json, run_hook};
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
-use crate::queue::{Alert, Delivery, Hop, Job, Probe, Queue, RouteFailure, route};
+use crate::queue::{Alert, By, Delivery, Drain, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
 use crate::smtp::{ConnectFailure, Connection, Incoming, Offer, Timeouts, TlsMemory, TlsUse};
 use crate::spam::{Assessment, Engine, Facts};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
@@ -52,6 +52,11 @@ pub struct Flow {
     pub maillog: MailLog,
     pub tls_memory: TlsMemory,
     pub timeouts: Timeouts,
+}
+
+/// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
+fn is_same(one: IpAddr, other: IpAddr) -> bool {
+    one.to_canonical() == other.to_canonical()
 }
 
 /// How long the end of DATA waits for a reverse name that was asked for when the client connected.
@@ -134,6 +139,53 @@ impl Flow {
                 Err(Reply::greylisted(seconds))
             }
         }
+    }
+
+    /// ETRN (RFC 1985): a customer's server is back and asks for its mail. Only for the servers that the domain's settings name,
+    /// known by their address.
+    pub async fn drain(&self, sid: SessionId, client: &Client, argument: &str) -> Reply {
+        let refuse = |reply: Reply| {
+            self.maillog.refused(self.now(), sid, client.address, "command", None, Some(argument), &reply);
+            reply
+        };
+        // RFC 1985 §5.3: `@domain` would mean its subdomains too, `#name` a queue; neither exists here.
+        let Ok(domain) = argument.parse::<Domain>() else {
+            return refuse(Reply::new(501, Enhanced(5, 5, 4), "Syntax: ETRN domain"));
+        };
+        if !self.is_server_of(client.address, &domain).await {
+            return refuse(Reply::new(459, Enhanced(4, 7, 1), "This is not yours to ask for"));
+        }
+        let by = By { name: format!("the server {}", client.address.to_canonical()), reason: "ETRN".to_owned() };
+        match self.queue.drain(&domain, by) {
+            Drain::Started => Reply::new(250, Enhanced(2, 0, 0), format!("Ok, queue for {domain} started")),
+            Drain::TooSoon => {
+                refuse(Reply::new(458, Enhanced(4, 4, 5), format!("The queue for {domain} was started a moment ago")))
+            }
+        }
+    }
+
+    /// Whether a client at this address may be offered ETRN: some domain's settings name the address itself.
+    pub fn is_server(&self, client: IpAddr) -> bool {
+        let names_it = |hop: &NextHop| matches!(hop.host, HopHost::Address(address) if is_same(address, client));
+        self.config().domains.values().any(|domain| domain.deliver_to.iter().any(names_it))
+    }
+
+    async fn is_server_of(&self, client: IpAddr, domain: &Domain) -> bool {
+        let config = self.config();
+        let Some(settings) = config.domain(domain) else { return false };
+        for hop in &settings.deliver_to {
+            let is_it = match &hop.host {
+                HopHost::Address(address) => is_same(*address, client),
+                HopHost::Name(name) => {
+                    let addresses = self.resolver.addresses(name).await.unwrap_or_default();
+                    addresses.iter().any(|address| is_same(*address, client))
+                }
+            };
+            if is_it {
+                return true;
+            }
+        }
+        false
     }
 
     /// Content: where it is written while it arrives.
@@ -401,6 +453,12 @@ impl Flow {
         loop {
             connection = connection.filter(Connection::is_reusable);
             let next = if connection.is_some() { self.queue.another(&delivery).await } else { None };
+            // An operator may have named another server for one of two messages to the same place.
+            if next.as_ref().is_some_and(|next| next.reroute() != delivery.reroute())
+                && let Some(connection) = connection.take()
+            {
+                connection.quit().await;
+            }
             let settled = self.settle(delivery, outcomes);
             let Some(next) = next else {
                 settled.await;
@@ -436,7 +494,11 @@ impl Flow {
             return pending.outcomes;
         }
         *connection = None;
-        let hops = match route(&delivery.destination, &self.config(), &*self.resolver).await {
+        let routed = match delivery.reroute() {
+            Some(reroute) => route_to(reroute, &*self.resolver).await,
+            None => route(&delivery.destination, &self.config(), &*self.resolver).await,
+        };
+        let hops = match routed {
             Ok(hops) => hops,
             Err(failure) => return pending.ended(Outcome::from(failure)),
         };
@@ -463,7 +525,11 @@ impl Flow {
 
     /// TCP, EHLO, QUIT, host by host; in clear text, since nothing is said. `Err`: why none answered.
     async fn is_back(&self, destination: &Host) -> Result<(), String> {
-        let hops = match route(destination, &self.config(), &*self.resolver).await {
+        let routed = match self.queue.reroute_at(destination).await {
+            Some(reroute) => route_to(&reroute, &*self.resolver).await,
+            None => route(destination, &self.config(), &*self.resolver).await,
+        };
+        let hops = match routed {
             Ok(hops) => hops,
             Err(RouteFailure::Temporary(why)) => return Err(why),
             // DNS knows by now that nobody takes this mail: each message is told so when it is tried.

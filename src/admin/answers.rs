@@ -14,7 +14,7 @@ use crate::mail::{
     Steering, Timestamp,
 };
 use crate::outside::ScannerHealth;
-use crate::queue::{Counts, DomainCounts, OutageView, Steered};
+use crate::queue::{Counts, DomainCounts, Extension, OutageView, Steered};
 use crate::store::{Account, Entry};
 
 /// Recipients named in one line of a list.
@@ -39,6 +39,9 @@ pub struct Status {
     /// Domains whose servers are not simply up, longest first.
     #[serde(default)]
     pub outages: Vec<OutageView>,
+    /// Domains whose mail operators keep for longer.
+    #[serde(default)]
+    pub extensions: Vec<Extension>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,13 +209,24 @@ pub struct RecipientState {
     pub lifetime_end: Option<Timestamp>,
     /// An operator granted more than the domain's lifetime.
     pub extended: bool,
+    /// Granted to its whole domain, while it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
+    /// The server that an operator named for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<String>,
     pub failing_since: Option<Timestamp>,
     pub last_reply: String,
 }
 
 impl Message {
-    /// `lifetime_end` tells until when delivery to a recipient, by its index, is tried.
-    pub fn new(entry: &Entry, headers: Option<Headers>, lifetime_end: impl Fn(usize) -> Timestamp) -> Message {
+    /// `lifetime_end` tells until when delivery to a recipient, by its index, is tried; `extension`, what was granted to a domain.
+    pub fn new(
+        entry: &Entry,
+        headers: Option<Headers>,
+        lifetime_end: impl Fn(usize) -> Timestamp,
+        extension: impl Fn(&Domain) -> Option<Extension>,
+    ) -> Message {
         let Entry { envelope, progress } = entry;
         let scanned = !progress.awaits_scan();
         let recipients = envelope.recipients.iter().zip(&progress.recipients).enumerate();
@@ -227,6 +241,8 @@ impl Message {
                 due: (waits && scanned).then_some(state.due),
                 lifetime_end: lives.then(|| lifetime_end(index)),
                 extended: state.extended_until.is_some(),
+                extension: lives.then(|| extension(recipient.address.domain()?)).flatten(),
+                reroute: state.reroute.as_ref().map(ToString::to_string),
                 failing_since: state.failing_since,
                 last_reply: state.last_reply.clone(),
             }
@@ -263,6 +279,12 @@ pub struct SteeringReport {
     /// The first ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub infected_ids: Vec<QueueId>,
+    /// Nothing was changed: this is what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What else there is to know, in words: that nothing waits; what counts for mail to come.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 impl SteeringReport {
@@ -273,7 +295,14 @@ impl SteeringReport {
         let infected_total = infected.len();
         steered.truncate(STEERED_NAMED);
         infected.truncate(STEERED_NAMED);
-        SteeringReport { messages, recipients, steered, infected: infected_total, infected_ids: infected }
+        SteeringReport {
+            messages,
+            recipients,
+            steered,
+            infected: infected_total,
+            infected_ids: infected,
+            ..SteeringReport::default()
+        }
     }
 }
 
@@ -299,6 +328,9 @@ pub struct DomainView {
     /// Its servers are not simply up.
     #[serde(default)]
     pub outage: Option<OutageView>,
+    /// Its mail is kept for longer by an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -327,6 +359,7 @@ impl DomainView {
             high: level(&config.spam.high),
             queue,
             outage: None,
+            extension: None,
         }
     }
 

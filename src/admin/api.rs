@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, State};
@@ -19,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::answers::{DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
 use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
+use super::selection::{bounce_text, duration, moment, reroute};
 use crate::checks::GreylistRecord;
 use crate::mail::{Address, Domain, QueueId};
+use crate::queue::{By, Longer, Mode, Steer};
 use crate::store::Verification;
 use crate::telemetry::Line;
 
@@ -33,6 +34,8 @@ pub const LIMIT_DEFAULT: usize = 100;
 const REQUEST_MAX: usize = 16 * 1024;
 /// Of an operator's name, in characters.
 const OPERATOR_MAX: usize = 64;
+/// Of a reason, in characters.
+const REASON_MAX: usize = 200;
 
 /// Everything, for the private socket.
 pub fn router(operations: Arc<Operations>) -> Router {
@@ -45,6 +48,8 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/queue/hold", post(queue_hold))
         .route("/v1/queue/release", post(queue_release))
         .route("/v1/queue/extend", post(queue_extend))
+        .route("/v1/queue/reroute", post(queue_reroute))
+        .route("/v1/queue/bounce", post(queue_bounce))
         .route("/v1/queue/drop", post(queue_drop))
         .route("/v1/queue/verify", post(queue_verify))
         .route("/v1/quarantine", get(quarantine_list))
@@ -82,6 +87,10 @@ pub struct ListQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer_than: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<QueueId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -89,18 +98,56 @@ pub struct ListQuery {
 
 impl ListQuery {
     fn selection(self) -> Selection {
-        let ListQuery { id, domain, sender, recipient, state, after: _, limit: _ } = self;
-        Selection { id, domain, sender, recipient, state, all: false }
+        let ListQuery { id, domain, sender, recipient, state, older_than, newer_than, after: _, limit: _ } = self;
+        Selection { id, domain, sender, recipient, state, older_than, newer_than, all: false }
     }
 }
 
-/// `queue extend`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a steering is meant: in the query of its request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manner {
+    /// Why: kept with every message.
+    #[serde(default)]
+    pub reason: String,
+    /// Say what would change, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `queue extend`: exactly one of the three beside the selection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extend {
     pub selection: Selection,
     /// With its unit: `5d`.
-    pub longer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longer: Option<String>,
+    /// A date, or a moment as RFC 3339 writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Ends what was granted to the domain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear: bool,
+}
+
+/// `queue reroute`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    pub selection: Selection,
+    /// `203.0.113.5:2525`, `mail2.customer.example`; absent: to its domain's own servers again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// `queue bounce`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refuse {
+    pub selection: Selection,
+    /// What the sender is told.
+    pub text: String,
 }
 
 /// `greylist allow`, `greylist forget`: an address that stands for its network (/24, /64).
@@ -144,33 +191,53 @@ async fn queue_show(State(operations): Shared, Path(id): Path<String>) -> Answer
     Ok(Json(operations.queue_show(id).await?))
 }
 
-async fn queue_retry(
-    State(operations): Shared,
-    Operator(by): Operator,
-    Given(which): Given<Selection>,
-) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.queue_retry(&which, &by).await }).await
+async fn queue_retry(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::Retry, which, how).await
 }
 
-async fn queue_hold(State(operations): Shared, Operator(by): Operator, Given(which): Given<Selection>) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.queue_hold(&which, &by).await }).await
+async fn queue_hold(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::Hold, which, how).await
 }
 
-async fn queue_release(
-    State(operations): Shared,
-    Operator(by): Operator,
-    Given(which): Given<Selection>,
-) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.queue_release(&which, &by).await }).await
+async fn queue_release(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::Release, which, how).await
 }
 
-async fn queue_extend(State(operations): Shared, Operator(by): Operator, Given(extend): Given<Extend>) -> Answer<SteeringReport> {
-    let longer = extend_by(&extend.longer).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?;
-    to_its_end(async move { operations.queue_extend(&extend.selection, longer, &by).await }).await
+async fn queue_extend(State(operations): Shared, how: How, Given(extend): Given<Extend>) -> Answer<SteeringReport> {
+    let How { by, mode } = how;
+    let Extend { selection, longer, until, clear } = extend;
+    let longer = match (longer, until, clear) {
+        (Some(longer), None, false) => duration(&longer).map(Longer::By),
+        (None, Some(until), false) => moment(&until).map(Longer::Until),
+        (None, None, true) => {
+            return to_its_end(async move { operations.queue_extend_clear(&selection, by, mode).await }).await;
+        }
+        _ => Err("by how much? Give exactly one of longer, until, and clear".to_owned()),
+    };
+    let longer = longer.map_err(misunderstood)?;
+    to_its_end(async move { operations.queue_extend(&selection, longer, by, mode).await }).await
 }
 
-async fn queue_drop(State(operations): Shared, Operator(by): Operator, Given(which): Given<Selection>) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.queue_drop(&which, &by).await }).await
+async fn queue_reroute(State(operations): Shared, how: How, Given(elsewhere): Given<Elsewhere>) -> Answer<SteeringReport> {
+    let to = elsewhere.to.as_deref().map(reroute).transpose().map_err(misunderstood)?;
+    steer(operations, Steer::Reroute(to), elsewhere.selection, how).await
+}
+
+async fn queue_bounce(State(operations): Shared, how: How, Given(refuse): Given<Refuse>) -> Answer<SteeringReport> {
+    let text = bounce_text(&refuse.text).map_err(misunderstood)?;
+    steer(operations, Steer::Bounce(text), refuse.selection, how).await
+}
+
+async fn queue_drop(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::Drop, which, how).await
+}
+
+async fn steer(operations: Arc<Operations>, steer: Steer, which: Selection, how: How) -> Answer<SteeringReport> {
+    to_its_end(async move { operations.queue_steer(steer, &which, how.by, how.mode).await }).await
+}
+
+fn misunderstood(why: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, why)
 }
 
 async fn queue_verify(State(operations): Shared) -> Answer<Verification> {
@@ -182,20 +249,12 @@ async fn quarantine_list(State(operations): Shared, Asked(query): Asked<ListQuer
     Ok(Json(operations.quarantine_list(&query.selection(), after, limit).await?))
 }
 
-async fn quarantine_release(
-    State(operations): Shared,
-    Operator(by): Operator,
-    Given(which): Given<Selection>,
-) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.quarantine_release(&which, &by).await }).await
+async fn quarantine_release(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::ReleaseQuarantined, which, how).await
 }
 
-async fn quarantine_delete(
-    State(operations): Shared,
-    Operator(by): Operator,
-    Given(which): Given<Selection>,
-) -> Answer<SteeringReport> {
-    to_its_end(async move { operations.quarantine_delete(&which, &by).await }).await
+async fn quarantine_delete(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
+    steer(operations, Steer::DeleteQuarantined, which, how).await
 }
 
 async fn domain_list(State(operations): Shared) -> Answer<Vec<DomainView>> {
@@ -231,11 +290,6 @@ async fn metrics(State(operations): Shared) -> impl IntoResponse {
 async fn healthz(State(operations): Shared) -> impl IntoResponse {
     let health = operations.health();
     (if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
-}
-
-/// Reads `5d`, `36h`, `1d 12h`.
-pub fn extend_by(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write a duration with its unit, such as 5d or 36h"))
 }
 
 /// An operator who hangs up while a steering runs must not stop it between two messages: it runs in a task of its own.
@@ -329,6 +383,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
+/// Who steers, why, and whether for real.
+struct How {
+    by: By,
+    mode: Mode,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for How {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<How, Problem> {
+        let Ok(Operator(name)) = Operator::from_request_parts(parts, state).await;
+        let Asked(Manner { reason, dry_run }) = Asked::<Manner>::from_request_parts(parts, state).await?;
+        let reason = printable(reason.trim()).chars().take(REASON_MAX).collect();
+        let mode = if dry_run { Mode::DryRun } else { Mode::ForReal };
+        Ok(How { by: By { name, reason }, mode })
+    }
+}
+
 fn operator(name: Option<&str>, uid: Option<u32>) -> String {
     let name = name.map(|name| printable(name.trim()).chars().take(OPERATOR_MAX).collect::<String>()).unwrap_or_default();
     let name = if name.is_empty() { "unknown".to_owned() } else { name };
@@ -348,12 +419,5 @@ mod tests {
         assert_eq!(operator(None, Some(1000)), "unknown (uid 1000)");
         assert_eq!(operator(Some("a\u{1b}[2Jb"), None), "a\\u{1b}[2Jb");
         assert_eq!(operator(Some(&"x".repeat(500)), None).len(), OPERATOR_MAX);
-    }
-
-    #[test]
-    fn an_extension_needs_its_unit() {
-        assert_eq!(extend_by("5d"), Ok(Duration::from_secs(5 * 86_400)));
-        assert_eq!(extend_by("1d 12h"), Ok(Duration::from_secs(36 * 3600)));
-        assert!(extend_by("5").unwrap_err().contains("such as 5d"));
     }
 }

@@ -12,24 +12,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::answers::{
     DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status, SteeringReport,
 };
+pub use super::selection::Selection;
 use crate::checks::{Greylist, GreylistRecord};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
-use crate::queue::{Queue, Selector};
+use crate::queue::{By, Extension, Longer, Mode, Queue, Selector, Steer};
 use crate::store::{Account, Entry, History, Store, StoreError, Verification};
 use crate::telemetry::{Line, Metrics};
 
 /// Reads the configuration again and puts it in force: what is new, or all mistakes, in words.
 pub type Reload = Arc<dyn Fn() -> Pending<'static, Result<String, String>> + Send + Sync>;
 
-/// The states that can be selected.
-pub const STATES: [&str; 4] = ["waiting", "held", "quarantined", "awaiting-scan"];
 /// Entries in one answer at most.
 pub const LIST_MAX: usize = 1000;
 /// How far beyond the end of a list is counted.
@@ -84,60 +81,6 @@ impl From<StoreError> for OperationError {
 
 type Answer<T> = Result<T, OperationError>;
 
-/// Which messages a request means. Everything that is given must match. Unknown fields are errors: one that is misspelt
-/// must not widen what is dropped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Selection {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<QueueId>,
-    /// A recipient's domain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub domain: Option<Domain>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sender: Option<Address>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipient: Option<Address>,
-    /// One of [`STATES`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-    /// Means every message when nothing else is given.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub all: bool,
-}
-
-impl Selection {
-    /// Nothing but `all` is given.
-    pub fn is_open(&self) -> bool {
-        self.id.is_none() && self.domain.is_none() && self.sender.is_none() && self.recipient.is_none() && self.state.is_none()
-    }
-
-    fn selector(&self) -> Answer<Selector> {
-        if let Some(state) = &self.state
-            && !STATES.contains(&state.as_str())
-        {
-            let known = STATES.join(", ");
-            return Err(OperationError::Invalid(format!("no such state: {}; known are {known}", state.escape_default())));
-        }
-        Ok(Selector {
-            id: self.id,
-            domain: self.domain.clone(),
-            sender: self.sender.clone(),
-            recipient: self.recipient.clone(),
-            state: self.state.clone(),
-        })
-    }
-
-    /// The selector of a command that changes something.
-    fn steering(&self) -> Answer<Selector> {
-        if self.is_open() && !self.all {
-            let text = "nothing selects: name a queue id, a domain or an address, or say that all are meant";
-            return Err(OperationError::Invalid(text.to_owned()));
-        }
-        self.selector()
-    }
-}
-
 /// What is asked about and shown.
 impl Operations {
     pub async fn status(&self) -> Answer<Status> {
@@ -160,6 +103,7 @@ impl Operations {
             queue: self.queue.counts().await?,
             ledger: self.store.ledger().iter().map(|line| line.account).sum::<Account>(),
             outages: self.queue.outages().await?,
+            extensions: self.queue.extensions(),
         })
     }
 
@@ -188,7 +132,7 @@ impl Operations {
     /// Up to `limit` messages after `after`, oldest first.
     pub async fn queue_list(&self, selection: &Selection, after: Option<QueueId>, limit: usize) -> Answer<MessageList> {
         let limit = limit.clamp(1, LIST_MAX);
-        let found = self.queue.list(&selection.selector()?, after, limit + MORE_COUNTED).await?;
+        let found = self.queue.list(&selection.selector(self.clock.now())?, after, limit + MORE_COUNTED).await?;
         let more = found.len().saturating_sub(limit);
         Ok(MessageList {
             messages: found.iter().take(limit).map(|entry| MessageLine::new(entry)).collect(),
@@ -206,7 +150,8 @@ impl Operations {
     pub async fn queue_show(&self, id: QueueId) -> Answer<Message> {
         let entry = self.entry(id).await?;
         let headers = self.headers(id).await;
-        Ok(Message::new(&entry, headers, |recipient| self.queue.lifetime_end(&entry.envelope, &entry.progress, recipient)))
+        let lifetime_end = |recipient| self.queue.lifetime_end(&entry.envelope, &entry.progress, recipient);
+        Ok(Message::new(&entry, headers, lifetime_end, |domain| self.queue.extension(domain)))
     }
 
     pub async fn domain_list(&self) -> Answer<Vec<DomainView>> {
@@ -214,7 +159,8 @@ impl Operations {
         let counts = self.queue.counts().await?.per_domain.into_iter();
         let mut counts: HashMap<_, _> = counts.map(|count| (count.domain.clone(), count)).collect();
         let view = |(domain, settings): (&Domain, _)| {
-            DomainView::new(domain, settings, Some(counts.remove(domain.as_str()).unwrap_or_default()))
+            let view = DomainView::new(domain, settings, Some(counts.remove(domain.as_str()).unwrap_or_default()));
+            DomainView { extension: self.queue.extension(domain), ..view }
         };
         Ok(config.domains.iter().map(view).collect())
     }
@@ -224,7 +170,8 @@ impl Operations {
         let settings = config.domain(domain).ok_or_else(|| OperationError::Missing(format!("{domain} is not served here")))?;
         let counts = self.queue.counts().await?.per_domain.into_iter().find(|count| count.domain == domain.as_str());
         let outage = self.queue.outages().await?.into_iter().find(|outage| outage.domain == domain.as_str());
-        Ok(DomainView { outage, ..DomainView::new(domain, settings, Some(counts.unwrap_or_default())) })
+        let view = DomainView::new(domain, settings, Some(counts.unwrap_or_default()));
+        Ok(DomainView { outage, extension: self.queue.extension(domain), ..view })
     }
 
     pub async fn greylist_list(&self, limit: usize) -> Answer<Vec<GreylistRecord>> {
@@ -250,48 +197,78 @@ impl Operations {
     }
 }
 
-/// What changes something in the queue. `by`: the operator's name.
+/// What changes something in the queue. `by`: the operator.
 impl Operations {
-    pub async fn queue_retry(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.retry(&selection.steering()?, by).await;
-        self.report(selection, "retried: it waits for nothing", steered.map(|steered| (steered, Vec::new()))).await
+    /// Every command for the queue but `extend`, which has more to it.
+    pub async fn queue_steer(&self, steer: Steer, selection: &Selection, by: By, mode: Mode) -> Answer<SteeringReport> {
+        let not_done = match &steer {
+            Steer::Retry => "retried: it waits for nothing",
+            Steer::Hold => "held: none of it waits for delivery",
+            Steer::Release => "released: none of it is held (quarantine has its own release)",
+            Steer::Extend(_) => "extended: none of it waits or is held",
+            Steer::Reroute(Some(_)) => "rerouted: none of it waits or is held, or it goes there already",
+            Steer::Reroute(None) => "cleared: none of it is rerouted",
+            Steer::Bounce(_) => "bounced: none of it waits or is held, or it has no verdict yet",
+            Steer::Drop => "dropped: none of it waits or is held (`quarantine delete` deletes from quarantine)",
+            Steer::ReleaseQuarantined => "released: none of it is in quarantine",
+            Steer::DeleteQuarantined => "deleted: none of it is in quarantine (`queue drop` deletes from the queue)",
+        };
+        let selector = selection.steering(self.clock.now())?;
+        let infected = match steer {
+            Steer::ReleaseQuarantined => self.queue.infected(&selector).await?,
+            _ => Vec::new(),
+        };
+        let steered = self.queue.steer(steer, &selector, by, mode).await;
+        self.report(selection, not_done, steered.map(|steered| (steered, infected)), mode).await
     }
 
-    pub async fn queue_hold(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.hold(&selection.steering()?, by).await;
-        self.report(selection, "held: none of it waits for delivery", steered.map(|steered| (steered, Vec::new()))).await
-    }
-
-    pub async fn queue_release(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.release(&selection.steering()?, by).await;
-        let why = "released: none of it is held (quarantine has its own release)";
-        self.report(selection, why, steered.map(|steered| (steered, Vec::new()))).await
-    }
-
-    pub async fn queue_extend(&self, selection: &Selection, longer: Duration, by: &str) -> Answer<SteeringReport> {
-        if longer.is_zero() || longer > EXTENSION_MAX {
-            return Err(OperationError::Invalid("extend by more than nothing and by at most 365 days".to_owned()));
+    /// For a domain it counts for the mail to come, too, as long as the outage lasts.
+    pub async fn queue_extend(&self, selection: &Selection, longer: Longer, by: By, mode: Mode) -> Answer<SteeringReport> {
+        let now = self.clock.now();
+        let is_sane = match longer {
+            Longer::By(longer) => !longer.is_zero() && longer <= EXTENSION_MAX,
+            Longer::Until(until) => until > now && until <= now + EXTENSION_MAX,
+        };
+        if !is_sane {
+            return Err(OperationError::Invalid("extend by more than nothing and by at most 365 days from now".to_owned()));
         }
-        let steered = self.queue.extend(&selection.steering()?, longer, by).await;
-        let why = "extended: none of it waits or is held";
-        self.report(selection, why, steered.map(|steered| (steered, Vec::new()))).await
+        let domain = selection.domain_alone().filter(|domain| self.config.load().domain(domain).is_some());
+        let mut report = self.queue_steer(Steer::Extend(longer), selection, by.clone(), mode).await?;
+        if let Some(domain) = domain {
+            let extension = match mode {
+                Mode::ForReal => self.queue.extend_domain(domain, longer, &by.name, &by.reason).await?,
+                Mode::DryRun => self.queue.extension_to_be(domain, longer, &by.name, &by.reason),
+            };
+            let counts = match mode {
+                Mode::ForReal => "is kept",
+                Mode::DryRun => "would be kept",
+            };
+            let until = extension.until;
+            let to_come = format!("mail still to come for {domain} during this outage {counts} until {until} at least");
+            report.note = if report.messages == 0 { format!("{}; {to_come}", report.note) } else { to_come };
+        }
+        Ok(report)
     }
 
-    pub async fn queue_drop(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.drop(&selection.steering()?, by).await;
-        let why = "dropped: none of it waits or is held (`quarantine delete` deletes from quarantine)";
-        self.report(selection, why, steered.map(|steered| (steered, Vec::new()))).await
-    }
-
-    pub async fn quarantine_release(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.quarantine_release(&selection.steering()?, by).await;
-        self.report(selection, "released: none of it is in quarantine", steered).await
-    }
-
-    pub async fn quarantine_delete(&self, selection: &Selection, by: &str) -> Answer<SteeringReport> {
-        let steered = self.queue.quarantine_delete(&selection.steering()?, by).await;
-        let why = "deleted: none of it is in quarantine (`queue drop` deletes from the queue)";
-        self.report(selection, why, steered.map(|steered| (steered, Vec::new()))).await
+    /// Ends what was granted to a domain. What messages were given of their own stays theirs.
+    pub async fn queue_extend_clear(&self, selection: &Selection, by: By, mode: Mode) -> Answer<SteeringReport> {
+        let Some(domain) = selection.domain_alone() else {
+            return Err(OperationError::Invalid("an extension is ended for a domain: name it, and nothing else".to_owned()));
+        };
+        let Some(extension) = self.queue.extension(domain) else {
+            return Err(OperationError::Missing(format!("nothing is granted to {domain}")));
+        };
+        if mode == Mode::ForReal {
+            self.queue.end_extension(domain, &by.name, &by.reason).await?;
+        }
+        let Extension { until, by, .. } = extension;
+        let note =
+            format!("the extension of {domain} until {until}, granted by {by}; messages that were extended keep their time");
+        let (dry_run, ended) = match mode {
+            Mode::ForReal => (false, "ended"),
+            Mode::DryRun => (true, "would end"),
+        };
+        Ok(SteeringReport { dry_run, note: format!("{ended}: {note}"), ..SteeringReport::default() })
     }
 
     pub async fn greylist_allow(&self, network: IpAddr, by: &str) -> Answer<GreylistReport> {
@@ -312,27 +289,49 @@ impl Operations {
         Ok(ReloadReport { text })
     }
 
-    /// A named message to which nothing was done is a mistake that the operator should hear of; a domain with nothing to do
-    /// is not. `not_done`: what could not be done to it and why, after "cannot be".
+    /// A named message to which nothing was done is a mistake that the operator should hear of, and so is a domain that is not
+    /// served and has no mail; a served domain with nothing to do is not. `not_done`: what could not be done to it and why,
+    /// after "cannot be".
     async fn report(
         &self,
         selection: &Selection,
         not_done: &str,
         steered: Result<(Vec<crate::queue::Steered>, Vec<QueueId>), StoreError>,
+        mode: Mode,
     ) -> Answer<SteeringReport> {
         let (steered, infected) = match (steered, selection.id) {
             (Err(StoreError::NotFound), Some(id)) => return Err(missing(id)),
             (steered, _) => steered?,
         };
-        let report = SteeringReport::new(steered, infected);
-        if let Some(id) = selection.id
-            && report.messages == 0
-            && report.infected == 0
-        {
+        let mut report = SteeringReport::new(steered, infected);
+        report.dry_run = mode == Mode::DryRun;
+        if report.messages > 0 || report.infected > 0 {
+            return Ok(report);
+        }
+        if let Some(id) = selection.id {
             self.entry(id).await?;
             return Err(OperationError::Refused(format!("{id} cannot be {not_done}; `feedgate queue show {id}` tells more")));
         }
+        report.note = self.nothing_done(selection).await?;
         Ok(report)
+    }
+
+    /// Why nothing was changed, in words. An error where it looks like a typo.
+    async fn nothing_done(&self, selection: &Selection) -> Answer<String> {
+        let of = |address: &Address| address.domain().cloned();
+        let domain = selection.domain.clone().or_else(|| selection.recipient.as_ref().and_then(of));
+        let Some(domain) = domain else {
+            return Ok("none that matches is in a state for this".to_owned());
+        };
+        let selector = Selector { domain: Some(domain.clone()), ..Selector::default() };
+        let anything = !self.queue.list(&selector, None, 1).await?.is_empty();
+        match (anything, self.config.load().domain(&domain).is_some()) {
+            (true, _) => Ok(format!("none that matches is in a state for this; `feedgate queue list {domain}` tells more")),
+            (false, true) => Ok(format!("nothing waits for {domain}")),
+            (false, false) => {
+                Err(OperationError::Missing(format!("{domain} is not served here, and no mail for it is in the queue")))
+            }
+        }
     }
 }
 
@@ -361,25 +360,6 @@ fn read_headers(head: &[u8]) -> Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_steering_that_selects_nothing_must_say_all() {
-        let nothing = Selection::default();
-        assert!(matches!(nothing.steering(), Err(OperationError::Invalid(_))));
-        assert_eq!(nothing.selector().unwrap(), Selector::default());
-        let all = Selection { all: true, ..Selection::default() };
-        assert_eq!(all.steering().unwrap(), Selector::default());
-    }
-
-    #[test]
-    fn a_misspelt_selection_is_an_error_and_not_everything() {
-        assert!(serde_json::from_str::<Selection>(r#"{"domian": "customer.example", "all": true}"#).is_err());
-        let selection = Selection { state: Some("frozen".to_owned()), ..Selection::default() };
-        assert_eq!(
-            selection.steering().unwrap_err().to_string(),
-            "no such state: frozen; known are waiting, held, quarantined, awaiting-scan"
-        );
-    }
 
     #[test]
     fn headers_are_decoded_and_bounded() {

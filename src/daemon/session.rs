@@ -49,6 +49,7 @@ pub async fn serve<S: Stream + 'static>(
         recipients_max: config.limits.recipients_per_message,
         errors_max: config.limits.errors_per_session,
         tls_offered: tls.is_some(),
+        etrn_offered: flow.is_server(peer.ip()),
     };
     let wire = Wire::new(Box::new(stream), config.smtp.idle_timeout, config.smtp.session_timeout);
     let client = flow.connected(peer.ip());
@@ -119,6 +120,10 @@ impl Driver {
         let said = match step {
             Step::CheckSender(reverse_path) => self.check_sender(&reverse_path),
             Step::CheckRecipient(incoming) => self.check_recipient(incoming).await,
+            Step::CheckDrain(domain) => {
+                let reply = Box::pin(self.flow.drain(self.session.id(), &self.client, &domain)).await;
+                self.session.drain_answer(reply)
+            }
             Step::ReadData(go_ahead) => Box::pin(self.read_data(go_ahead)).await?,
             Step::ReadChunk { size, refused: Some(reply), .. } => {
                 self.wire.skip(size).await?;

@@ -286,7 +286,7 @@ macro_rules! serde_as_text {
         }
     )*};
 }
-serde_as_text!(Domain, Address, ReversePath);
+serde_as_text!(Host, Domain, Address, ReversePath);
 
 #[cfg(test)]
 mod tests {

@@ -24,7 +24,7 @@ pub use ids::{IdSource, QueueId, SessionId};
 pub use level::{Action, SpamLevel};
 pub use marking::{is_forged, mark};
 pub use outcome::{Outcome, Scope};
-pub use progress::{Failure, Origin, Progress, RecipientProgress, Status, Steering};
+pub use progress::{Failure, Origin, Progress, RecipientProgress, Reroute, Status, Steering};
 pub use reply::{Enhanced, Reply};
 pub use rewrite::{Rewrite, Segment};
 pub use time::Timestamp;

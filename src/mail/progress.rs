@@ -1,9 +1,12 @@
 //! Where a message stands: the part of a queue entry that changes. One value is one whole state; the journal writes it as
 //! a snapshot each time, so that the last record wins and nothing has to be added up.
 
+use std::fmt;
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Enhanced, Judgement, Timestamp};
+use super::{Decision, Enhanced, Host, Judgement, Recipient, Timestamp};
 
 /// The state of one message and of each of its recipients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +76,26 @@ pub struct RecipientProgress {
     /// Set by an operator: keeps being tried until then, whatever the domain's lifetime says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extended_until: Option<Timestamp>,
+    /// Set by an operator: goes to this server instead of the ones its domain names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<Reroute>,
+}
+
+/// A server that an operator named for some mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reroute {
+    pub host: Host,
+    pub port: u16,
+}
+
+/// As it is written in settings: `203.0.113.5:2525`, `[2001:db8::5]:25`, `mail2.customer.example:25`.
+impl fmt::Display for Reroute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Literal(address) => SocketAddr::new(*address, self.port).fmt(f),
+            Host::Domain(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
 }
 
 /// Where a recipient stands. The first three keep the message in the queue; the rest are final.
@@ -117,6 +140,9 @@ pub struct Steering {
     pub by: String,
     /// `hold`, `release`, `extend 5d`, …
     pub what: String,
+    /// The operator's reason; empty when none was given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 impl Status {
@@ -150,7 +176,13 @@ impl RecipientProgress {
             failing_since: None,
             last_reply: String::new(),
             extended_until: None,
+            reroute: None,
         }
+    }
+
+    /// Where its mail is queued: its own host, or the one an operator named instead.
+    pub fn destination<'a>(&'a self, recipient: &'a Recipient) -> &'a Host {
+        self.reroute.as_ref().map_or(recipient.address.host(), |reroute| &reroute.host)
     }
 }
 
@@ -182,17 +214,32 @@ impl Progress {
     }
 
     /// Notes what an operator did.
-    pub fn steered(&mut self, at: Timestamp, by: &str, what: impl Into<String>) {
+    pub fn steered(&mut self, at: Timestamp, by: &str, what: impl Into<String>, reason: &str) {
         if self.steerings.len() == Progress::STEERINGS_MAX {
             self.steerings.remove(0);
         }
-        self.steerings.push(Steering { at, by: by.to_owned(), what: what.into() });
+        self.steerings.push(Steering { at, by: by.to_owned(), what: what.into(), reason: reason.to_owned() });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_journal_from_before_reasons_and_reroutes_is_read() {
+        let recipient = r#"{"status":{"is":"waiting"},"decision":null,"attempts":1,"due":5}"#;
+        let old = format!(
+            r#"{{"origin":"client","judgement":null,"scan_due":1,"scan_attempts":0,"recipients":[{recipient}],
+               "steerings":[{{"at":7,"by":"ops","what":"hold"}}]}}"#
+        );
+        let mut progress: Progress = serde_json::from_str(&old).unwrap();
+        assert_eq!((progress.steerings[0].reason.as_str(), &progress.recipients[0].reroute), ("", &None));
+        progress.recipients[0].reroute = Some(Reroute { host: "[IPv6:2001:db8::5]".parse().unwrap(), port: 25 });
+        progress.steered(Timestamp(9), "ops", "reroute", "they moved");
+        let again: Progress = serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
+        assert_eq!(again, progress);
+    }
 
     #[test]
     fn what_an_older_version_wrote_is_read_and_nothing_new_is_written_until_it_is_needed() {

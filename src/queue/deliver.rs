@@ -12,7 +12,7 @@ use super::settle::{self, Change, Terms};
 use super::state::{Shared, detached};
 use super::tell::Told;
 use super::{Queue, retry};
-use crate::mail::{Decision, Host, Outcome, Progress, QueueId, Scope, Timestamp};
+use crate::mail::{Decision, Host, Outcome, Progress, QueueId, Reroute, Scope, Timestamp};
 use crate::store::{Entry, StoreError};
 
 /// Recipients handed out at a time: Exchange takes 200 in one transaction, many others 100.
@@ -39,7 +39,7 @@ pub struct Delivery {
     pub entry: Arc<Entry>,
     /// The domain (or literal) all these recipients are at.
     pub destination: Host,
-    /// Indices into `envelope.recipients`; all have the same decision, which is one of the `Deliver…` kinds.
+    /// Indices into `envelope.recipients`; all have the same reroute and the same decision, which is one of the `Deliver…` kinds.
     pub recipients: Vec<usize>,
     permit: Permit,
 }
@@ -49,6 +49,12 @@ impl Delivery {
     pub fn decision(&self) -> &Decision {
         let first = self.recipients.first().expect("nothing is handed out without a recipient");
         self.entry.progress.recipients[*first].decision.as_ref().expect("only decided recipients are handed out")
+    }
+
+    /// The server that an operator named for these recipients.
+    pub fn reroute(&self) -> Option<&Reroute> {
+        let first = self.recipients.first().expect("nothing is handed out without a recipient");
+        self.entry.progress.recipients[*first].reroute.as_ref()
     }
 }
 
@@ -233,6 +239,11 @@ impl Shared {
             Ok(()) => Back::Settled,
             Err(_) => Back::Unsettled(now + UNRECORDED_WAIT),
         });
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered { .. })) {
+            for index in &recipients {
+                self.delivered_to(entry.envelope.recipients[*index].address.host());
+            }
+        }
         recorded
     }
 
@@ -353,18 +364,21 @@ impl Shared {
     }
 }
 
-/// The recipients at this destination that are due and share the decision of the first of them.
+/// The recipients at this destination that are due and share decision and reroute with the first of them.
 fn due_together(entry: &Entry, destination: &Host, now: Timestamp) -> Vec<usize> {
     let progress = &entry.progress;
     let is_due = |index: &usize| {
-        entry.envelope.recipients[*index].address.host() == destination
+        progress.recipients[*index].destination(&entry.envelope.recipients[*index]) == destination
             && deliverable(progress, *index)
             && progress.recipients[*index].due <= now
     };
     let mut due = (0..progress.recipients.len()).filter(is_due).peekable();
     let Some(first) = due.peek().copied() else { return Vec::new() };
-    let decision = &progress.recipients[first].decision;
-    due.filter(|index| progress.recipients[*index].decision == *decision).take(RECIPIENTS_MAX).collect()
+    let alike = |index: &usize| {
+        let (first, other) = (&progress.recipients[first], &progress.recipients[*index]);
+        first.decision == other.decision && first.reroute == other.reroute
+    };
+    due.filter(alike).take(RECIPIENTS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | `settle.rs` | what an attempt's end does to a recipient | yes |
 //! | `notice.rs`, `notice/` | notices to senders (RFC 3464): who, how many, in which language | yes |
 //! | `selector.rs`, `steer.rs` | which messages an operator means, and what a command does to them | but for the paging |
+//! | `extensions.rs` | domains whose mail operators keep for longer | no |
 //! | `route.rs` | which hosts to try for a destination | asks DNS |
 //! | `state.rs` | changes of the store, in order with the schedule | no |
 //! | `deliver.rs`, `sweep.rs`, `counts.rs` | handing out and recording, the hourly sweep, numbers | no |
@@ -30,6 +31,7 @@
 mod alert;
 mod counts;
 mod deliver;
+mod extensions;
 mod notice;
 mod outage;
 mod probe;
@@ -57,11 +59,12 @@ use crate::telemetry::MailLog;
 pub use alert::{Alert, Event};
 pub use counts::{Counts, DomainCounts};
 pub use deliver::{Delivery, Job};
+pub use extensions::{Extension, Longer};
 pub use outage::{OutageState, Stage};
 pub use probe::{OutageView, Probe};
-pub use route::{Hop, RouteFailure, route};
+pub use route::{Hop, RouteFailure, route, route_to};
 pub use selector::{Selector, StateWord, UnknownState};
-pub use steer::Steered;
+pub use steer::{By, Drain, Mode, Steer, Steered};
 
 use state::{Shared, detached};
 
@@ -87,6 +90,9 @@ impl Queue {
         ids: Arc<IdSource>,
     ) -> Result<Queue, StoreError> {
         let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
+        let reading = Arc::clone(&shared);
+        let read = tokio::task::spawn_blocking(move || reading.extensions.load(&reading.store)).await;
+        read.map_err(|error| StoreError::Io { what: "reading extensions".to_owned(), source: std::io::Error::other(error) })?;
         let mut after = None;
         let mut owed = Vec::new();
         loop {

@@ -17,7 +17,7 @@ use super::settle::one_line;
 use super::state::{Shared, detached};
 use super::{Queue, retry};
 use crate::config::Config;
-use crate::mail::{Host, QueueId, Timestamp};
+use crate::mail::{Host, QueueId, Reroute, Timestamp};
 use crate::store::{Entry, StoreError};
 
 /// Messages read to find the one that would be given up first. Beyond, a moment is given that is too early, never too late.
@@ -125,6 +125,16 @@ impl Queue {
         self.shared.wake.notify_one();
     }
 
+    /// The server that an operator named for the mail that waits there; `None`: its destination is its own. One that cannot be
+    /// read now counts as that: the next probe asks again.
+    pub async fn reroute_at(&self, destination: &Host) -> Option<Reroute> {
+        let first = self.shared.state().schedule.waiting(destination).into_iter().next()?;
+        let entry = self.shared.store.entry(first).await.ok()?;
+        let recipients = entry.envelope.recipients.iter().zip(&entry.progress.recipients);
+        let mut here = recipients.filter(|(recipient, progress)| progress.destination(recipient) == destination);
+        here.next().and_then(|(_, progress)| progress.reroute.clone())
+    }
+
     /// What operators are to be told, for whoever tells them; `None` when somebody has it already.
     pub fn alerts(&self) -> Option<mpsc::Receiver<Alert>> {
         self.shared.alerts.take()
@@ -221,7 +231,8 @@ impl Shared {
             }
             let recipients = 0..entry.progress.recipients.len();
             let here = recipients
-                .filter(|index| entry.envelope.recipients[*index].address.host() == host && deliverable(&entry.progress, *index));
+                .filter(|index| entry.progress.recipients[*index].destination(&entry.envelope.recipients[*index]) == host)
+                .filter(|index| deliverable(&entry.progress, *index));
             first = here.map(|index| self.lifetime_end(&entry.envelope, &entry.progress, index)).chain(first).min();
         }
         Ok(first)
@@ -281,7 +292,7 @@ impl Shared {
             if let Some(since) = recipient.failing_since
                 && deliverable(&entry.progress, index)
             {
-                let host = entry.envelope.recipients[index].address.host();
+                let host = recipient.destination(&entry.envelope.recipients[index]);
                 state.schedule.recall(host, since, recipient.due, &recipient.last_reply, now);
             }
         }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Config, DomainConfig, HopHost};
-use crate::mail::{Domain, Host, Outcome, Scope};
+use crate::mail::{Domain, Host, Outcome, Reroute, Scope};
 use crate::outside::{DnsError, MailExchanger, Resolver};
 
 /// Hosts tried for one delivery at most.
@@ -58,6 +58,24 @@ pub async fn route(destination: &Host, config: &Config, resolver: &dyn Resolver)
             None => stranger(domain, &config.hostname, resolver).await,
         },
     }
+}
+
+/// The server that an operator named, instead of the destination's own. One that DNS does not know is an outage, not a refusal.
+pub async fn route_to(reroute: &Reroute, resolver: &dyn Resolver) -> Result<Vec<Hop>, RouteFailure> {
+    let name = match &reroute.host {
+        Host::Literal(address) => return Ok(vec![literal(*address, reroute.port)]),
+        Host::Domain(name) => name,
+    };
+    let found = match resolver.addresses(name).await {
+        Ok(addresses) => named(name, reroute.port, addresses).take(HOPS_MAX).collect::<Vec<_>>(),
+        Err(error) => {
+            return Err(RouteFailure::Temporary(format!("451 4.4.4 no address for {name}, named by an operator ({error})")));
+        }
+    };
+    if found.is_empty() {
+        return Err(RouteFailure::Temporary(format!("451 4.4.4 no address for {name}, named by an operator")));
+    }
+    Ok(found)
 }
 
 /// A domain served here: the hosts its settings name, in their order. One that DNS does not know now is left out while

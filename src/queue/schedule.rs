@@ -168,7 +168,9 @@ impl Schedule {
         self.scans.plan(id, awaits_scan.then_some(progress.scan_due));
         let mut dues: HashMap<&Host, Option<Timestamp>> = HashMap::new();
         for (index, recipient) in entry.envelope.recipients.iter().enumerate() {
-            let due = dues.entry(recipient.address.host()).or_default();
+            // Also where nothing is due any more: mail that was rerouted must not be looked for at its own host.
+            dues.entry(recipient.address.host()).or_default();
+            let due = dues.entry(progress.recipients[index].destination(recipient)).or_default();
             if deliverable(progress, index) {
                 let this = progress.recipients[index].due;
                 *due = Some(due.map_or(this, |earliest| earliest.min(this)));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::mail::{Address, Domain, Envelope, Progress, QueueId, Status};
+use crate::mail::{Address, Domain, Envelope, Progress, QueueId, Status, Timestamp};
 
 /// Which messages an operator means. Everything that is given must match; what names a recipient (domain, recipient, state)
 /// must match the same one. Nothing given means every message: whoever asks the operator makes sure of that.
@@ -17,6 +17,11 @@ pub struct Selector {
     /// `waiting`, `held`, `quarantined`, `awaiting-scan`: a [`StateWord`]. Any other word matches nothing; callers parse it
     /// first and tell the operator.
     pub state: Option<String>,
+    /// Received before, and not before: its age.
+    #[serde(default)]
+    pub before: Option<Timestamp>,
+    #[serde(default)]
+    pub since: Option<Timestamp>,
 }
 
 /// The states that can be asked for.
@@ -79,7 +84,9 @@ impl Selector {
 
     /// The recipients that are meant, as indices.
     pub fn recipients<'a>(&'a self, envelope: &'a Envelope, progress: &'a Progress) -> impl Iterator<Item = usize> + 'a {
-        let id_fits = self.id.is_none_or(|id| id == envelope.id);
+        let id_fits = self.id.is_none_or(|id| id == envelope.id)
+            && self.before.is_none_or(|before| envelope.received_at < before)
+            && self.since.is_none_or(|since| envelope.received_at >= since);
         let sender_fits = self.sender.as_ref().is_none_or(|sender| envelope.reverse_path.address() == Some(sender));
         let state = self.state.as_deref().map(str::parse::<StateWord>);
         let recipients = envelope.recipients.iter().zip(&progress.recipients).enumerate();
@@ -97,7 +104,7 @@ impl Selector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Decision, Origin, Timestamp};
+    use crate::mail::{Decision, Origin};
     use crate::queue::steer::samples::{judged, message};
 
     #[track_caller]
@@ -126,6 +133,10 @@ mod tests {
         check(Selector { recipient: Some("tom@b.example".parse().unwrap()), domain: a, ..Selector::default() }, &progress, &[]);
         check(Selector { sender: Some("ann@sender.example".parse().unwrap()), ..state("waiting") }, &progress, &[0]);
         check(Selector { sender: Some("bob@sender.example".parse().unwrap()), ..Selector::default() }, &progress, &[]);
+        let at = |millis| Some(Timestamp(millis));
+        check(Selector { before: at(1_001), since: at(1_000), ..Selector::default() }, &progress, &[0, 1, 2]);
+        check(Selector { before: at(1_000), ..Selector::default() }, &progress, &[]);
+        check(Selector { since: at(1_001), ..Selector::default() }, &progress, &[]);
         check(Selector { id: "000000000007.1".parse().ok(), ..Selector::default() }, &progress, &[]);
     }
 

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::alert::Alerts;
+use super::extensions::Extensions;
 use super::schedule::{Limits, Schedule};
 use super::tell::Telling;
 use super::{PAGE, Selector, retry};
 use crate::config::{Config, Current};
-use crate::mail::{Envelope, IdSource, Progress, QueueId, Timestamp};
+use crate::mail::{Domain, Envelope, IdSource, Progress, QueueId, Timestamp};
 use crate::outside::Clock;
 use crate::store::{Entry, Store, StoreError};
 use crate::telemetry::MailLog;
@@ -30,6 +31,10 @@ pub(super) struct Shared {
     pub wake: Notify,
     pub alerts: Alerts,
     pub telling: Telling,
+    /// What operators granted to domains.
+    pub extensions: Extensions,
+    /// When the server of a domain last asked for its mail.
+    pub drains: Mutex<HashMap<Domain, Timestamp>>,
     state: Mutex<State>,
     /// Numbers the changes of the store.
     order: AtomicU64,
@@ -63,6 +68,8 @@ impl Shared {
             wake: Notify::new(),
             alerts,
             telling: Telling::default(),
+            extensions: Extensions::default(),
+            drains: Mutex::default(),
             state,
             order: AtomicU64::new(1),
         }
@@ -77,15 +84,17 @@ impl Shared {
         limits(&self.config.load())
     }
 
-    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted, or what the domain
-    /// asked for while its host is down.
+    /// Until when delivery to this recipient is tried: its domain's lifetime, or what an operator granted to it or its domain, or
+    /// what the domain asked for while its host is down.
     pub(super) fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
         let config = self.config.load();
         let end = retry::lifetime_end(&config, envelope, progress, recipient);
         let host = envelope.recipients[recipient].address.host();
+        let granted = self.extensions.until(host);
         let state = self.state();
         let (outage, stops) = (state.schedule.outage(host), state.schedule.stops(host));
-        retry::with_stops(end, envelope.received_at, &config, host, outage, stops)
+        let end = retry::with_stops(end, envelope.received_at, &config, host, outage, stops);
+        granted.map_or(end, |until| end.max(until))
     }
 
     /// Changes a message in the store, durably, and plans it anew.

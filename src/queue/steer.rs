@@ -1,20 +1,29 @@
-//! What operators do to messages: retry, hold, release, extend, drop, and the quarantine's release and delete.
+//! What operators do to messages: retry, hold, release, extend, reroute, bounce, drop, and the quarantine's release and delete.
 //!
 //! A command walks through the queue a page at a time and changes each message that matches, a page at once, so that the
 //! store can make many changes durable with one sync. What matches is asked again inside the change: a message may have moved
-//! on meanwhile.
+//! on meanwhile. What a command does to one message is `order.rs`, and pure; a dry run does just that to a copy.
 
-use std::sync::Arc;
+mod order;
+
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::extensions::Longer;
 use super::selector::Selector;
+use super::settle::{Change, GiveUp};
 use super::state::{Pages, Shared, detached};
 use super::{Queue, in_words, retry};
-use crate::config::Config;
-use crate::mail::{Decision, Envelope, Progress, QueueId, Status, Timestamp, Verdict};
+use crate::mail::{Domain, Enhanced, Envelope, Progress, QueueId, Status, Timestamp};
 use crate::store::{Entry, StoreError};
+
+pub use order::Steer;
+use order::{Order, is_vouched_for};
+
+/// Between two drains that the servers of one domain ask for.
+const DRAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// What a steering command did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,39 +31,80 @@ pub struct Steered {
     pub id: QueueId,
     /// How many of its recipients changed.
     pub recipients: usize,
-    /// For `extend`: the new end of the longest-lived one, in words for the table; else empty.
+    /// For `extend`: the new end of the longest-lived one, in words for the table; for `reroute`: where to; else empty.
     pub note: String,
+}
+
+/// Who steers, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    pub name: String,
+    /// Empty: none was given.
+    pub reason: String,
+}
+
+impl From<&str> for By {
+    /// Without a reason.
+    fn from(name: &str) -> By {
+        By { name: name.to_owned(), reason: String::new() }
+    }
+}
+
+/// Whether a command does what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    ForReal,
+    /// It says what it would do, and changes nothing.
+    DryRun,
+}
+
+/// How a drain was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    Started,
+    /// The last one began less than a minute ago.
+    TooSoon,
 }
 
 impl Queue {
     /// Tries the waiting ones now, also when their host was away a moment ago. Those without a verdict are scanned now.
-    pub async fn retry(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::Retry, selector, by).await
+    pub async fn retry(&self, selector: &Selector, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::Retry, selector, by, Mode::ForReal).await
     }
 
     /// Keeps waiting ones from being delivered until released. Their lifetime goes on counting, but only ends after release.
-    pub async fn hold(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::Hold, selector, by).await
+    pub async fn hold(&self, selector: &Selector, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::Hold, selector, by, Mode::ForReal).await
     }
 
     /// Lets held ones go on.
-    pub async fn release(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::Release, selector, by).await
+    pub async fn release(&self, selector: &Selector, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::Release, selector, by, Mode::ForReal).await
     }
 
     /// Keeps trying for so much longer than planned: the end of each waiting or held recipient's lifetime moves by `longer`.
-    pub async fn extend(&self, selector: &Selector, longer: Duration, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::Extend(longer), selector, by).await
+    pub async fn extend(&self, selector: &Selector, longer: Duration, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::Extend(Longer::By(longer)), selector, by, Mode::ForReal).await
     }
 
     /// Deletes waiting and held ones without telling the sender.
-    pub async fn drop(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::Drop, selector, by).await
+    pub async fn drop(&self, selector: &Selector, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::Drop, selector, by, Mode::ForReal).await
     }
 
     /// Delivers quarantined ones after all, marked but not tagged, for a whole lifetime from now. Infected ones are not
     /// released: nothing unscanned or infected is ever delivered; they come back in the second list.
-    pub async fn quarantine_release(&self, selector: &Selector, by: &str) -> Result<(Vec<Steered>, Vec<QueueId>), StoreError> {
+    pub async fn quarantine_release(
+        &self,
+        selector: &Selector,
+        by: impl Into<By>,
+    ) -> Result<(Vec<Steered>, Vec<QueueId>), StoreError> {
+        let refused = self.infected(selector).await?;
+        Ok((self.steer(Steer::ReleaseQuarantined, selector, by, Mode::ForReal).await?, refused))
+    }
+
+    /// Those in quarantine that are not released, whoever asks.
+    pub async fn infected(&self, selector: &Selector) -> Result<Vec<QueueId>, StoreError> {
         let mut refused = Vec::new();
         let mut pages = Pages::new(&self.shared.store, selector, None);
         while let Some(page) = pages.next().await? {
@@ -66,28 +116,61 @@ impl Queue {
             };
             refused.extend(page.iter().filter(is_refused).map(|entry| entry.envelope.id));
         }
-        Ok((self.steer(Steer::ReleaseQuarantined, selector, by).await?, refused))
+        Ok(refused)
     }
 
     /// Deletes quarantined ones.
-    pub async fn quarantine_delete(&self, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        self.steer(Steer::DeleteQuarantined, selector, by).await
+    pub async fn quarantine_delete(&self, selector: &Selector, by: impl Into<By>) -> Result<Vec<Steered>, StoreError> {
+        self.steer(Steer::DeleteQuarantined, selector, by, Mode::ForReal).await
     }
 
-    async fn steer(&self, steer: Steer, selector: &Selector, by: &str) -> Result<Vec<Steered>, StoreError> {
-        let (shared, selector, by) = (Arc::clone(&self.shared), selector.clone(), by.to_owned());
-        detached(async move { shared.steer(steer, selector, by).await }).await
+    /// Does this to all that match, or says what it would do.
+    pub async fn steer(
+        &self,
+        steer: Steer,
+        selector: &Selector,
+        by: impl Into<By>,
+        mode: Mode,
+    ) -> Result<Vec<Steered>, StoreError> {
+        let (shared, selector, by) = (Arc::clone(&self.shared), selector.clone(), by.into());
+        detached(async move { shared.steer(steer, selector, by, mode).await }).await
+    }
+
+    /// A server of this domain asks for its mail: all that waits for it is tried now. Returns before it is. At most once a minute
+    /// for each domain, so that a server cannot keep us busy.
+    pub fn drain(&self, domain: &Domain, by: By) -> Drain {
+        let now = self.shared.clock.now();
+        let mut drains = self.shared.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        if drains.get(domain).is_some_and(|last| now < *last + DRAIN_EVERY) {
+            return Drain::TooSoon;
+        }
+        // Only domains that are served come here, so their number bounds this.
+        drains.retain(|_, last| now < *last + DRAIN_EVERY);
+        drains.insert(domain.clone(), now);
+        let (queue, domain) = (self.clone(), domain.clone());
+        tokio::spawn(async move {
+            let selector = Selector { domain: Some(domain.clone()), ..Selector::default() };
+            match queue.retry(&selector, by.clone()).await {
+                Ok(steered) => tracing::info!(%domain, by = by.name, messages = steered.len(), "a drain has begun"),
+                Err(error) => tracing::error!(%domain, %error, "a drain that a server asked for came to nothing"),
+            }
+        });
+        Drain::Started
     }
 }
 
 impl Shared {
-    async fn steer(self: Arc<Self>, steer: Steer, selector: Selector, by: String) -> Result<Vec<Steered>, StoreError> {
+    async fn steer(self: Arc<Self>, steer: Steer, selector: Selector, by: By, mode: Mode) -> Result<Vec<Steered>, StoreError> {
         let order = Arc::new(Order { steer, selector, by, now: self.clock.now(), config: self.config.load_full() });
         let mut steered = Vec::new();
         let mut pages = Pages::new(&self.store, &order.selector, None);
         while let Some(page) = pages.next().await? {
             let mut changes = JoinSet::new();
             for entry in page.into_iter().filter(|entry| order.changes_something(&entry.envelope, &entry.progress)) {
+                if mode == Mode::DryRun {
+                    steered.push(order.what_if(&entry));
+                    continue;
+                }
                 let (shared, order) = (Arc::clone(&self), Arc::clone(&order));
                 changes.spawn(async move { shared.steer_one(&order, entry).await });
             }
@@ -105,166 +188,83 @@ impl Shared {
 
     async fn steer_one(self: Arc<Self>, order: &Arc<Order>, entry: Arc<Entry>) -> Result<Option<Steered>, StoreError> {
         let id = entry.envelope.id;
-        if order.steer == Steer::Retry {
-            // Before the change, which plans the message: it shall not be planned behind a pause that is over.
-            let mut state = self.state();
-            let meant = order.selector.recipients(&entry.envelope, &entry.progress);
-            meant.for_each(|index| state.schedule.probe_now(entry.envelope.recipients[index].address.host(), order.now));
-            if entry.progress.awaits_scan() {
-                state.schedule.scans.resume();
-            }
-        }
+        self.probe_now(order, &entry);
         let this = Arc::clone(order);
         let change = move |envelope: &Envelope, progress: &mut Progress| this.carry_out(envelope, progress);
-        let done = match self.change(id, change).await {
-            Ok((_, done)) => done,
+        let (entry, done) = match self.change(id, change).await {
+            Ok(changed) => changed,
             Err(StoreError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if done.recipients == 0 {
+        let recipients = match &order.steer {
+            Steer::Bounce(text) => self.bounce(&entry, &done.recipients, text, order.now).await?,
+            _ => done.recipients.len(),
+        };
+        if recipients == 0 {
             return Ok(None);
         }
-        let several = if done.recipients == 1 { "" } else { "s" };
-        let mut text = format!("{} recipient{several}", done.recipients);
-        for more in [order.steer.remark(), &done.note] {
+        let several = if recipients == 1 { "" } else { "s" };
+        let mut text = format!("{recipients} recipient{several}");
+        for more in [order.steer.remark(), &done.note, &order.by.reason] {
             if !more.is_empty() {
                 text.push_str(&format!(", {more}"));
             }
         }
-        self.maillog.steered(order.now, id, order.steer.word(), &order.by, &text);
-        Ok(Some(Steered { id, recipients: done.recipients, note: done.note }))
+        self.maillog.steered(order.now, id, order.steer.word(), &order.by.name, &text);
+        Ok(Some(Steered { id, recipients, note: done.note }))
     }
-}
 
-/// A command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Steer {
-    Retry,
-    Hold,
-    Release,
-    Extend(Duration),
-    Drop,
-    ReleaseQuarantined,
-    DeleteQuarantined,
-}
-
-/// A command with all it needs to know. What it does to one message is pure.
-struct Order {
-    steer: Steer,
-    selector: Selector,
-    by: String,
-    now: Timestamp,
-    config: Arc<Config>,
-}
-
-/// What it did to one message.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Done {
-    recipients: usize,
-    note: String,
-}
-
-impl Steer {
-    /// As the mail log says it.
-    fn word(self) -> &'static str {
-        match self {
-            Steer::Retry => "retried",
-            Steer::Hold => "held",
-            Steer::Release | Steer::ReleaseQuarantined => "released",
-            Steer::Extend(_) => "extended",
-            Steer::Drop | Steer::DeleteQuarantined => "dropped",
+    /// Before the change, which plans the message: it shall not be planned behind a pause that is over.
+    fn probe_now(&self, order: &Order, entry: &Entry) {
+        if !matches!(order.steer, Steer::Retry | Steer::Reroute(_)) {
+            return;
+        }
+        let mut state = self.state();
+        for index in order.selector.recipients(&entry.envelope, &entry.progress) {
+            let recipient = &entry.envelope.recipients[index];
+            let destination = match &order.steer {
+                Steer::Reroute(Some(reroute)) => &reroute.host,
+                Steer::Reroute(None) => recipient.address.host(),
+                _ => entry.progress.recipients[index].destination(recipient),
+            };
+            state.schedule.probe_now(destination, order.now);
+        }
+        if order.steer == Steer::Retry && entry.progress.awaits_scan() {
+            state.schedule.scans.resume();
         }
     }
 
-    fn remark(self) -> &'static str {
-        match self {
-            Steer::ReleaseQuarantined | Steer::DeleteQuarantined => "from quarantine",
-            _ => "",
-        }
-    }
-
-    /// As the message's own list of what operators did says it.
-    fn command(self) -> String {
-        match self {
-            Steer::Retry => "retry".to_owned(),
-            Steer::Hold => "hold".to_owned(),
-            Steer::Release => "release".to_owned(),
-            Steer::Extend(longer) => format!("extend {}", in_words(longer)),
-            Steer::Drop => "drop".to_owned(),
-            Steer::ReleaseQuarantined => "quarantine release".to_owned(),
-            Steer::DeleteQuarantined => "quarantine delete".to_owned(),
-        }
-    }
-
-    fn applies(self, progress: &Progress, status: &Status) -> bool {
-        match (self, status) {
-            (Steer::Retry | Steer::Hold, Status::Waiting)
-            | (Steer::Release, Status::Held { .. })
-            | (Steer::Extend(_) | Steer::Drop, Status::Waiting | Status::Held { .. })
-            | (Steer::DeleteQuarantined, Status::Quarantined { .. }) => true,
-            (Steer::ReleaseQuarantined, Status::Quarantined { .. }) => is_vouched_for(progress),
-            _ => false,
-        }
-    }
-}
-
-impl Order {
-    fn changes_something(&self, envelope: &Envelope, progress: &Progress) -> bool {
-        let mut meant = self.selector.recipients(envelope, progress);
-        meant.any(|index| self.steer.applies(progress, &progress.recipients[index].status))
-    }
-
-    fn carry_out(&self, envelope: &Envelope, progress: &mut Progress) -> Done {
-        let applies = |index: &usize| self.steer.applies(progress, &progress.recipients[*index].status);
-        let meant: Vec<usize> = self.selector.recipients(envelope, progress).filter(applies).collect();
-        meant.iter().for_each(|index| self.change_one(envelope, progress, *index));
-        if meant.is_empty() {
-            return Done::default();
-        }
-        if self.steer == Steer::Retry && progress.awaits_scan() {
-            progress.scan_due = self.now;
-        }
-        progress.steered(self.now, &self.by, self.steer.command());
-        let ends = meant.iter().map(|index| retry::lifetime_end(&self.config, envelope, progress, *index));
-        let note = match self.steer {
-            Steer::Extend(_) => ends.max().map(|end| format!("until {end}")).unwrap_or_default(),
-            _ => String::new(),
+    /// Gives these recipients up as if their server had refused them with this text; returns how many.
+    ///
+    /// Crash before this: the order stands in the message, its operator had no answer, and nobody was told. The notice is durable
+    /// before the end is recorded, as for every other failure.
+    async fn bounce(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        recipients: &[usize],
+        text: &str,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let give_up = GiveUp {
+            why: text.to_owned(),
+            host: None,
+            reply: text.to_owned(),
+            // RFC 3463 §3.8: X.7.1, delivery not authorized, message refused; by the house, not by a fault.
+            status: Enhanced(5, 7, 1),
+            expired: false,
         };
-        Done { recipients: meant.len(), note }
-    }
-
-    fn change_one(&self, envelope: &Envelope, progress: &mut Progress, index: usize) {
-        let end = retry::lifetime_end(&self.config, envelope, progress, index);
-        let recipient = &mut progress.recipients[index];
-        match self.steer {
-            Steer::Retry => recipient.due = self.now,
-            Steer::Hold => recipient.status = Status::Held { since: self.now },
-            Steer::Release => {
-                recipient.status = Status::Waiting;
-                recipient.due = self.now;
+        let changes = recipients.iter().map(|index| (*index, Change::GiveUp(give_up.clone()))).collect();
+        self.record(entry, changes, now).await?;
+        // Where the notice could not be stored the recipients go on waiting.
+        match self.store.entry(entry.envelope.id).await {
+            Err(StoreError::NotFound) => Ok(recipients.len()),
+            Ok(newest) => {
+                let is_bounced = |index: &&usize| matches!(newest.progress.recipients[**index].status, Status::Bounced { .. });
+                Ok(recipients.iter().filter(is_bounced).count())
             }
-            Steer::Extend(longer) => recipient.extended_until = Some(end + longer),
-            Steer::Drop => {
-                recipient.status = Status::Deleted { at: self.now, why: format!("dropped by {}", self.by) };
-            }
-            Steer::ReleaseQuarantined => {
-                recipient.status = Status::Waiting;
-                recipient.decision = Some(Decision::DeliverMarked);
-                recipient.due = self.now;
-                // Days in quarantine must not count as days of trying: the first "try later" would end it.
-                let lifetime = retry::lifetime(&self.config, envelope.recipients[index].address.host());
-                recipient.extended_until = Some(end.max(self.now + lifetime));
-            }
-            Steer::DeleteQuarantined => {
-                recipient.status = Status::Deleted { at: self.now, why: format!("deleted from quarantine by {}", self.by) };
-            }
+            Err(error) => Err(error),
         }
     }
-}
-
-/// Looked at and not infected.
-fn is_vouched_for(progress: &Progress) -> bool {
-    matches!(&progress.judgement, Some(judgement) if matches!(judgement.verdict, Verdict::Clean | Verdict::Unscannable(_)))
 }
 
 #[cfg(test)]

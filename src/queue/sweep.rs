@@ -22,6 +22,7 @@ impl Queue {
 
 impl Shared {
     async fn sweep(self: Arc<Self>) -> Result<usize, StoreError> {
+        self.end_extensions().await;
         let mut swept = 0;
         let mut after = None;
         loop {
@@ -75,7 +76,7 @@ impl Shared {
     }
 
     pub(super) fn is_behind_outage(&self, entry: &Entry, recipient: usize) -> bool {
-        let destination = entry.envelope.recipients[recipient].address.host();
+        let destination = entry.progress.recipients[recipient].destination(&entry.envelope.recipients[recipient]);
         self.state().schedule.is_behind_outage(entry.envelope.id, destination)
     }
 

@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::notice::{self, Fate, Kind, Nature, Notice, SenderLimit, Silence, What};
-use super::retry;
 use super::schedule::deliverable;
 use super::settle::status_of_class;
 use super::state::Shared;
@@ -229,7 +228,7 @@ impl Shared {
             None if last.is_empty() => no_answer(),
             None => (last.clone(), Enhanced(4, 0, 0)),
         };
-        let until = retry::lifetime_end(&self.config.load(), &entry.envelope, &entry.progress, recipient);
+        let until = self.lifetime_end(&entry.envelope, &entry.progress, recipient);
         Fate { recipient, what: What::Late { until }, host: None, reply, status, last_attempt: None }
     }
 }

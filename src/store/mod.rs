@@ -16,6 +16,7 @@
 //! | `ledger`, `totals`, `stock` | what became of every recipient; counting what is there |
 //! | `verify` | reading everything, changing nothing |
 //! | `memory`, `history` | what may be forgotten |
+//! | `notes` | small files beside the journal that must not be forgotten |
 //! | `disk` | the real disk |
 //!
 //! On failure: a record that cannot be made durable is an error for whoever asked, and nothing changed. Damage is set aside
@@ -31,6 +32,7 @@ mod journal;
 mod keeper;
 mod ledger;
 mod memory;
+mod notes;
 mod open;
 mod recent;
 mod record;
@@ -294,6 +296,19 @@ impl Store {
     /// with an empty one and says so in the log.
     pub fn memory(&self, name: &str) -> Memory {
         self.shared.memory.part(name)
+    }
+
+    /// What was last kept under this name, whole; `None` when nothing ever was. Blocks.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let spool = &self.shared.spool;
+        notes::read(&*spool.disk, &spool.paths, name)
+    }
+
+    /// Replaces what is kept under this name; durable after `Ok`. Two calls for one name at a time are the caller's to avoid.
+    /// Blocks.
+    pub fn keep_note(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let spool = &self.shared.spool;
+        notes::write(&*spool.disk, &spool.paths, name, bytes)
     }
 
     /// One round of housekeeping, for a spool opened by [`Store::open_simulated`]; others do it by themselves every second.

@@ -512,7 +512,7 @@ mod tests {
         let mut after = before.clone();
         after.recipients[0].attempts = 1;
         assert_eq!(Kind::of_change(&before, &after), Kind::Progress);
-        after.steered(Timestamp(5), "anna", "hold");
+        after.steered(Timestamp(5), "anna", "hold", "");
         assert_eq!(Kind::of_change(&before, &after), Kind::Steered);
         settle(&mut after);
         assert_eq!(Kind::of_change(&before, &after), Kind::Done);

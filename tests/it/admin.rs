@@ -167,7 +167,7 @@ async fn a_message_is_held_shown_extended_released_and_dropped() {
             assert!(shown.steerings[0].by.contains("(uid "), "{:?}", shown.steerings);
             let planned = shown.recipients[0].lifetime_end.unwrap();
 
-            let longer = Extend { selection: only(id), longer: "5d".to_owned() };
+            let longer = Extend { selection: only(id), longer: Some("5d".to_owned()), ..Extend::default() };
             let extended: SteeringReport = client.post("/v1/queue/extend", &longer).await.unwrap();
             assert_eq!(extended.recipients, 2);
             let shown: Message = client.get(&format!("/v1/queue/{id}")).await.unwrap();

@@ -225,7 +225,7 @@ impl History {
             0 => self.change_one(|| Status::Held { since: NOW }).await,
             1 => self.change_one(|| Status::Waiting).await,
             2 => self.change_one(|| Status::Deleted { at: NOW, why: "by an operator".to_owned() }).await,
-            _ => self.change(|progress| progress.steered(NOW, "olga", "extend 5d")).await,
+            _ => self.change(|progress| progress.steered(NOW, "olga", "extend 5d", "")).await,
         }
     }
 

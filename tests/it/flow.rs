@@ -1,6 +1,7 @@
 //! The path of a message, told in sentences: the whole gateway with the outside simulated.
 
 mod deliver;
+mod orders;
 mod steer;
 
 use std::time::Duration;

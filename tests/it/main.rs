@@ -21,4 +21,5 @@ mod outage;
 mod power;
 mod rules;
 mod scan;
+mod steering;
 mod world;

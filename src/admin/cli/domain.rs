@@ -5,9 +5,10 @@ use clap::Subcommand;
 use super::{Context, Failure};
 use crate::admin::answers::{DomainView, LevelView};
 use crate::admin::client::{ClientError, encoded};
-use crate::admin::output::{Grid, counted, printable, relative, span};
+use crate::admin::output::{Grid, counted, moment, moment_and_relative, printable, relative, span};
 use crate::config::Config;
 use crate::mail::{Domain, Timestamp};
+use crate::queue::Extension;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -102,6 +103,10 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
         add("  med", &level_text(&view.med));
         add("  high", &level_text(&view.high));
     }
+    if let Some(Extension { until, at, by, reason, .. }) = &view.extension {
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        add("extended", &format!("until {}, by {by} on {}{why}", moment_and_relative(*until, now), moment(*at)));
+    }
     if let Some(queue) = &view.queue {
         let oldest = queue.oldest.map(|oldest| format!(", the oldest from {}", relative(oldest, now))).unwrap_or_default();
         let waiting = counted(queue.waiting, "recipient");
@@ -148,6 +153,7 @@ mod tests {
             high: level("reject"),
             queue,
             outage: None,
+            extension: None,
         }
     }
 
@@ -157,6 +163,21 @@ mod tests {
         let text = list_text(&[view(Some(queue))], NOW, None);
         assert!(text.ends_with("on        2 d       subject/subject/reject  7        2 h ago\n"), "{text}");
         assert!(!list_text(&[view(None)], NOW, None).contains("WAITING"));
+    }
+
+    #[test]
+    fn who_extended_a_domain_and_why_is_shown() {
+        let extension = Extension {
+            domain: "bücher.example".parse().unwrap(),
+            until: NOW + Duration::from_secs(7 * 86_400),
+            at: NOW,
+            by: "alice (uid 0)".to_owned(),
+            reason: "new server on Monday".to_owned(),
+        };
+        let text = show_text(&DomainView { extension: Some(extension), ..view(None) }, NOW);
+        let line =
+            "extended     until 2026-11-27 22:36:00Z (in 7 d), by alice (uid 0) on 2026-11-20 22:36:00Z: new server on Monday\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::admin::answers::{Message, MessageLine, MessageList, RecipientState};
 use crate::admin::output::{Grid, counted, elided, moment, moment_and_relative, printable, relative, size};
-use crate::mail::{Decision, Judgement, Origin, ReversePath, Status, Timestamp};
+use crate::mail::{Decision, Judgement, Origin, ReversePath, Status, Steering, Timestamp};
 
 /// A line for each message, below it what the next hop last said.
 pub fn list_text(list: &MessageList, now: Timestamp, width: Option<usize>, empty: &str) -> String {
@@ -113,11 +113,13 @@ pub fn text(message: &Message, now: Timestamp, width: Option<usize>, reason: imp
         text += &format!("\n{}", grid.render(width, 2));
     }
     for recipient in &message.recipients {
-        text += &format!("\n{}", recipient_text(recipient, now));
+        text += &format!("\n{}", recipient_text(recipient, &message.steerings, now));
     }
     if !message.steerings.is_empty() {
-        let mut grid = Grid::new(&["WHEN", "WHO", "WHAT"], &["WHO", "WHAT"]);
-        message.steerings.iter().for_each(|steering| grid.row([&moment(steering.at), &steering.by, &steering.what]));
+        let mut grid = Grid::new(&["WHEN", "WHO", "WHAT", "WHY"], &["WHO", "WHAT", "WHY"]);
+        let row =
+            |steering: &Steering| [moment(steering.at), steering.by.clone(), steering.what.clone(), steering.reason.clone()];
+        message.steerings.iter().for_each(|steering| grid.row(row(steering)));
         text += &format!("\nsteered\n{}", grid.render(width, 2));
     }
     text
@@ -147,7 +149,7 @@ fn awaited_text(message: &Message, now: Timestamp) -> String {
     format!("not yet: {tried}; the scanner is asked at {due}")
 }
 
-fn recipient_text(recipient: &RecipientState, now: Timestamp) -> String {
+fn recipient_text(recipient: &RecipientState, steerings: &[Steering], now: Timestamp) -> String {
     let mut fields = Fields::default();
     let (since, detail) = match &recipient.status {
         Status::Waiting => (None, ""),
@@ -170,13 +172,28 @@ fn recipient_text(recipient: &RecipientState, now: Timestamp) -> String {
         fields.add("next try", &moment_and_relative(due, now));
     }
     if let Some(end) = recipient.lifetime_end {
-        let by = if recipient.extended { ", extended by an operator" } else { "" };
-        fields.add("tried until", &format!("{}{by}", moment_and_relative(end, now)));
+        fields.add("tried until", &format!("{}{}", moment_and_relative(end, now), extended_text(recipient, end, steerings)));
+    }
+    if let Some(server) = &recipient.reroute {
+        fields.add("rerouted to", server);
     }
     if !recipient.last_reply.is_empty() {
         fields.add("last reply", &recipient.last_reply);
     }
     fields.text
+}
+
+/// Who made it longer than planned, and when.
+fn extended_text(recipient: &RecipientState, end: Timestamp, steerings: &[Steering]) -> String {
+    if let Some(extension) = recipient.extension.as_ref().filter(|extension| extension.until >= end) {
+        return format!(", its domain was extended by {} on {}", extension.by, moment(extension.at));
+    }
+    let by = steerings.iter().rfind(|steering| steering.what.starts_with("extend "));
+    match by {
+        Some(Steering { by, at, .. }) if recipient.extended => format!(", extended by {by} on {}", moment(*at)),
+        _ if recipient.extended => ", extended by an operator".to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn decision_text(decision: &Decision) -> String {
@@ -302,10 +319,19 @@ mod tests {
                 due: None,
                 lifetime_end: Some(NOW + Duration::from_secs(86_400)),
                 extended: true,
+                extension: None,
+                reroute: Some("203.0.113.5:2525".to_owned()),
                 failing_since: None,
                 last_reply: "451 busy".to_owned(),
             }],
-            steerings: vec![Steering { at: NOW, by: "alice (uid 0)".to_owned(), what: "hold".to_owned() }],
+            steerings: [("extend 1d", "a ticket"), ("hold", "")]
+                .map(|(what, reason)| Steering {
+                    at: NOW,
+                    by: "alice (uid 0)".to_owned(),
+                    what: what.to_owned(),
+                    reason: reason.to_owned(),
+                })
+                .to_vec(),
         };
         let text = super::text(&message, NOW, Some(100), |_| Some("shouts".to_owned()));
         let expected = format!(
@@ -322,11 +348,13 @@ recipient    sales@customer.example
 state        held 2026-11-20 22:36:00Z (now)
 decision     deliver-tagged \"[SPAM: med] \"
 attempts     4
-tried until  2026-11-21 22:36:00Z (in 24 h), extended by an operator
+tried until  2026-11-21 22:36:00Z (in 24 h), extended by alice (uid 0) on 2026-11-20 22:36:00Z
+rerouted to  203.0.113.5:2525
 last reply   451 busy
 
 steered
-  WHEN                  WHO            WHAT
+  WHEN                  WHO            WHAT       WHY
+  2026-11-20 22:36:00Z  alice (uid 0)  extend 1d  a ticket
   2026-11-20 22:36:00Z  alice (uid 0)  hold
 ",
             id(1)

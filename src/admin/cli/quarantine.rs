@@ -31,7 +31,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             context.show(&list, |list| message::list_text(list, context.now(), context.width, empty))
         }
         Command::Show { id } => queue::show(context, id).await,
-        Command::Release(which) => queue::steer(context, "/v1/quarantine/release", which.selection()?, "released").await,
-        Command::Delete(which) => queue::steer(context, "/v1/quarantine/delete", which.selection()?, "deleted").await,
+        Command::Release(which) => queue::steer(context, "/v1/quarantine/release", which, "released").await,
+        Command::Delete(which) => queue::steer(context, "/v1/quarantine/delete", which, "deleted").await,
     }
 }

@@ -3,14 +3,16 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use clap::Subcommand;
+use serde::Serialize;
 
-use super::select::{self, Filters, ListWhich, Target, Which};
+use super::select::{self, Filters, How, ListWhich, Target, Which};
 use super::{Context, Failure, message, rules, verify};
 use crate::admin::answers::{Message, MessageList, SteeringReport};
-use crate::admin::api::{Extend, ListQuery, extend_by};
+use crate::admin::api::{Elsewhere, Extend, ListQuery, Refuse};
 use crate::admin::client::{Client, encoded};
 use crate::admin::operations::Selection;
 use crate::admin::output::{counted, printable};
+use crate::admin::selection::{bounce_text, duration, moment, reroute};
 use crate::mail::QueueId;
 
 #[derive(Debug, Subcommand)]
@@ -25,17 +27,52 @@ pub enum Command {
     Hold(Which),
     /// Let held messages go on
     Release(Which),
-    /// Keep trying for so much longer than planned
-    #[command(override_usage = "feedgate queue extend [OPTIONS] [TARGET] <LONGER>")]
+    /// Keep trying for longer than planned; for a domain also the mail still to come while its server is away
+    #[command(override_usage = "feedgate queue extend [OPTIONS] [TARGET] <LONGER>\n       \
+        feedgate queue extend [OPTIONS] [TARGET] --until <DATE>\n       feedgate queue extend DOMAIN --clear")]
     Extend {
         /// A queue id, domain or address; then how much longer, such as 5d or 36h
-        #[arg(num_args = 1..=2, required = true, value_name = "TARGET> <LONGER")]
+        #[arg(num_args = 1..=2, required_unless_present_any = ["until", "clear"], value_name = "TARGET> <LONGER")]
         words: Vec<String>,
+        /// Until then at least: a date (to its end, UTC), or a moment such as 2026-12-01T08:00:00Z
+        #[arg(long, value_name = "DATE", value_parser = until)]
+        until: Option<String>,
+        /// End what was granted to a domain
+        #[arg(long, conflicts_with = "until")]
+        clear: bool,
         #[command(flatten)]
         filters: Filters,
         /// Every message; needed when nothing else selects
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Deliver to another server than the domain's own
+    #[command(override_usage = "feedgate queue reroute [OPTIONS] [TARGET] <HOST[:PORT]>\n       \
+        feedgate queue reroute [OPTIONS] [TARGET] --clear")]
+    Reroute {
+        /// A queue id, domain or address; then the server, such as 203.0.113.5:2525 or mail2.customer.example
+        #[arg(num_args = 1..=2, required_unless_present = "clear", value_name = "TARGET> <HOST[:PORT]")]
+        words: Vec<String>,
+        /// To the domain's own servers again
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        filters: Filters,
+        /// Every message; needed when nothing else selects
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Give up, and tell the sender so with this text
+    Bounce {
+        #[command(flatten)]
+        which: Which,
+        /// What the sender is told: one line
+        #[arg(long, value_parser = bounce_text)]
+        text: String,
     },
     /// Delete without telling the sender
     Drop {
@@ -58,11 +95,26 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             context.show(&list, |list| message::list_text(list, context.now(), context.width, "The queue is empty."))
         }
         Command::Show { id } => show(context, id).await,
-        Command::Retry(which) => steer(context, "/v1/queue/retry", which.selection()?, "will be tried now").await,
-        Command::Hold(which) => steer(context, "/v1/queue/hold", which.selection()?, "held").await,
-        Command::Release(which) => steer(context, "/v1/queue/release", which.selection()?, "released").await,
-        Command::Extend { words, filters, all } => extend(context, words, filters, all).await,
-        Command::Drop { which, yes } => drop(context, which.selection()?, yes).await,
+        Command::Retry(which) => steer(context, "/v1/queue/retry", which, "will be tried now").await,
+        Command::Hold(which) => steer(context, "/v1/queue/hold", which, "held").await,
+        Command::Release(which) => steer(context, "/v1/queue/release", which, "released").await,
+        Command::Extend { words, until, clear, filters, all, how } => {
+            let (target, longer) = extension(words, until.is_some() || clear)?;
+            let selection = select::steering(target, filters, all)?;
+            let done = if clear { "no longer extended" } else { "extended" };
+            send(context, "/v1/queue/extend", &Extend { selection, longer, until, clear }, &how, done).await
+        }
+        Command::Reroute { words, clear, filters, all, how } => {
+            let (target, to) = server(words, clear)?;
+            let elsewhere = Elsewhere { selection: select::steering(target, filters, all)?, to };
+            let done = if clear { "go to their own servers again" } else { "rerouted" };
+            send(context, "/v1/queue/reroute", &elsewhere, &how, done).await
+        }
+        Command::Bounce { which, text } => {
+            let (selection, how) = which.read()?;
+            send(context, "/v1/queue/bounce", &Refuse { selection, text }, &how, "given up, their senders are told").await
+        }
+        Command::Drop { which, yes } => drop(context, which, yes).await,
         Command::Verify => verify::run(context).await,
     }
 }
@@ -75,26 +127,60 @@ pub async fn show(context: &Context, id: QueueId) -> Result<(), Failure> {
 }
 
 /// Sends a selection and prints what was done. `done`: what happened to the recipients, in words.
-pub async fn steer(context: &Context, target: &str, selection: Selection, done: &str) -> Result<(), Failure> {
-    let report: SteeringReport = context.client()?.post(target, &selection).await?;
+pub async fn steer(context: &Context, path: &str, which: Which, done: &str) -> Result<(), Failure> {
+    let (selection, how) = which.read()?;
+    send(context, path, &selection, &how, done).await
+}
+
+async fn send(context: &Context, path: &str, order: &impl Serialize, how: &How, done: &str) -> Result<(), Failure> {
+    let report: SteeringReport = context.client()?.post(&how.target(path), order).await?;
     conclude(context, &report, done)
 }
 
-async fn extend(context: &Context, mut words: Vec<String>, filters: Filters, all: bool) -> Result<(), Failure> {
-    let longer = words.pop().expect("clap asks for at least one");
-    if longer.parse::<Target>().is_ok() && extend_by(&longer).is_err() {
-        return Err(Failure::Usage(format!("how much longer? For example: feedgate queue extend {longer} 5d")));
-    }
-    extend_by(&longer).map_err(|why| Failure::Usage(format!("{longer}: {why}")))?;
-    let target = words.pop().map(|word| word.parse::<Target>().map_err(|why| Failure::Usage(format!("{word}: {why}"))));
-    let selection = select::steering(target.transpose()?, filters, all)?;
-    let report: SteeringReport = context.client()?.post("/v1/queue/extend", &Extend { selection, longer }).await?;
-    conclude(context, &report, "extended")
+fn until(text: &str) -> Result<String, String> {
+    moment(text).map(|_| text.to_owned())
 }
 
-async fn drop(context: &Context, selection: Selection, yes: bool) -> Result<(), Failure> {
+/// A target, and by how much; the last word, unless an option says it.
+fn extension(mut words: Vec<String>, said: bool) -> Result<(Option<Target>, Option<String>), Failure> {
+    if said {
+        return Ok((only_target(words, "how much longer is said already")?, None));
+    }
+    let Some(longer) = words.pop() else {
+        return Err(Failure::Usage("how much longer? For example: feedgate queue extend customer.example 5d".to_owned()));
+    };
+    if longer.parse::<Target>().is_ok() && duration(&longer).is_err() {
+        return Err(Failure::Usage(format!("how much longer? For example: feedgate queue extend {longer} 5d")));
+    }
+    duration(&longer).map_err(|why| Failure::Usage(format!("{longer}: {why}")))?;
+    Ok((only_target(words, "")?, Some(longer)))
+}
+
+/// A target, and the server to go to: the last word, unless it is to be cleared.
+fn server(mut words: Vec<String>, clear: bool) -> Result<(Option<Target>, Option<String>), Failure> {
+    if clear {
+        return Ok((only_target(words, "--clear needs no server")?, None));
+    }
+    let Some(server) = words.pop() else {
+        let example = "where to? For example: feedgate queue reroute customer.example 203.0.113.5:2525";
+        return Err(Failure::Usage(example.to_owned()));
+    };
+    reroute(&server).map_err(Failure::Usage)?;
+    Ok((only_target(words, "")?, Some(server)))
+}
+
+fn only_target(mut words: Vec<String>, too_many: &str) -> Result<Option<Target>, Failure> {
+    if words.len() > 1 {
+        return Err(Failure::Usage(too_many.to_owned()));
+    }
+    let target = words.pop().map(|word| word.parse::<Target>().map_err(|why| Failure::Usage(format!("{word}: {why}"))));
+    target.transpose()
+}
+
+async fn drop(context: &Context, which: Which, yes: bool) -> Result<(), Failure> {
+    let (selection, how) = which.read()?;
     let client = context.client()?;
-    if !yes {
+    if !yes && !how.dry_run {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Err(Failure::Usage("this deletes mail without telling its senders; say --yes to do it".to_owned()));
         }
@@ -103,14 +189,13 @@ async fn drop(context: &Context, selection: Selection, yes: bool) -> Result<(), 
             return Err(Failure::CouldNot("nothing was deleted".to_owned()));
         }
     }
-    let report: SteeringReport = client.post("/v1/queue/drop", &selection).await?;
-    conclude(context, &report, "deleted")
+    send(context, "/v1/queue/drop", &selection, &how, "deleted").await
 }
 
 /// How many messages are meant, in words.
 async fn matching(client: &Client, selection: &Selection) -> Result<String, Failure> {
-    let Selection { id, domain, sender, recipient, state, all: _ } = selection.clone();
-    let query = ListQuery { id, domain, sender, recipient, state, after: None, limit: Some(1) };
+    let Selection { id, domain, sender, recipient, state, older_than, newer_than, all: _ } = selection.clone();
+    let query = ListQuery { id, domain, sender, recipient, state, older_than, newer_than, after: None, limit: Some(1) };
     let list: MessageList = client.get(&target("/v1/queue", &query)).await?;
     let known = counted((list.messages.len() + list.more) as u64, "message");
     Ok(if list.more_uncounted { format!("more than {known}") } else { known })
@@ -127,13 +212,15 @@ fn confirmed(question: &str) -> bool {
 
 /// The path with the query that asks for this page.
 pub fn target(path: &str, query: &ListQuery) -> String {
-    let ListQuery { id, domain, sender, recipient, state, after, limit } = query;
+    let ListQuery { id, domain, sender, recipient, state, older_than, newer_than, after, limit } = query;
     let parts = [
         ("id", id.map(|id| id.to_string())),
         ("domain", domain.as_ref().map(ToString::to_string)),
         ("sender", sender.as_ref().map(ToString::to_string)),
         ("recipient", recipient.as_ref().map(ToString::to_string)),
         ("state", state.clone()),
+        ("older_than", older_than.clone()),
+        ("newer_than", newer_than.clone()),
         ("after", after.map(|after| after.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
     ];
@@ -165,10 +252,15 @@ fn report_text(report: &SteeringReport, done: &str) -> String {
         text += &format!("and {unnamed} more infected ones stay\n");
     }
     if report.messages == 0 && report.infected == 0 {
-        return "No message was changed: none that matches is in a state for this.\n".to_owned();
+        let none = "No message was changed";
+        return if report.note.is_empty() { format!("{none}.\n") } else { format!("{none}: {}\n", printable(&report.note)) };
     }
-    text +=
-        &format!("{}, {}: {done}\n", counted(report.messages as u64, "message"), counted(report.recipients as u64, "recipient"));
+    let dry = if report.dry_run { " (dry run: nothing was changed)" } else { "" };
+    let (messages, recipients) = (counted(report.messages as u64, "message"), counted(report.recipients as u64, "recipient"));
+    text += &format!("{messages}, {recipients}: {done}{dry}\n");
+    if !report.note.is_empty() {
+        text += &format!("{}\n", printable(&report.note));
+    }
     text
 }
 

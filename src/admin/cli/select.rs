@@ -7,7 +7,10 @@ use clap::Args;
 
 use super::Failure;
 use crate::admin::api::ListQuery;
-use crate::admin::operations::{STATES, Selection};
+use crate::admin::api::Manner;
+use crate::admin::client::encoded;
+use crate::admin::operations::Selection;
+use crate::admin::selection::{STATES, duration};
 use crate::mail::{Address, Domain, QueueId, SessionId};
 
 /// A queue id, a domain, or an address, told apart by how they look.
@@ -51,6 +54,36 @@ pub struct Filters {
     /// Messages in this state
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(STATES))]
     state: Option<String>,
+    /// Messages that came in so long ago or longer, such as 2d or 36h
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    older_than: Option<String>,
+    /// Messages that came in less long ago
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    newer_than: Option<String>,
+}
+
+/// As it was written; the gateway reads it again.
+fn age(text: &str) -> Result<String, String> {
+    duration(text).map(|_| text.to_owned())
+}
+
+/// How a steering is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub struct How {
+    /// Why: kept with every message it changes, and in the mail log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl How {
+    /// The path of a steering with how it is meant.
+    pub fn target(&self, path: &str) -> String {
+        let Manner { reason, dry_run } = Manner { reason: self.reason.clone(), dry_run: self.dry_run };
+        format!("{path}?dry_run={dry_run}&reason={}", encoded(&reason))
+    }
 }
 
 /// Which messages a steering is for.
@@ -63,10 +96,18 @@ pub struct Which {
     /// Every message; needed when nothing else selects
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub how: How,
 }
 
 impl Which {
-    pub fn selection(self) -> Result<Selection, Failure> {
+    /// Which messages, and how it is meant.
+    pub fn read(self) -> Result<(Selection, How), Failure> {
+        let how = self.how.clone();
+        Ok((self.selection()?, how))
+    }
+
+    fn selection(self) -> Result<Selection, Failure> {
         steering(self.target, self.filters, self.all)
     }
 }
@@ -88,8 +129,10 @@ pub struct ListWhich {
 
 impl ListWhich {
     pub fn query(self) -> Result<ListQuery, Failure> {
-        let Selection { id, domain, sender, recipient, state, all: _ } = selection(self.target, self.filters)?;
-        Ok(ListQuery { id, domain, sender, recipient, state, after: self.after, limit: Some(self.limit.into()) })
+        let Selection { id, domain, sender, recipient, state, older_than, newer_than, all: _ } =
+            selection(self.target, self.filters)?;
+        let (after, limit) = (self.after, Some(self.limit.into()));
+        Ok(ListQuery { id, domain, sender, recipient, state, older_than, newer_than, after, limit })
     }
 }
 
@@ -104,8 +147,8 @@ pub fn steering(target: Option<Target>, filters: Filters, all: bool) -> Result<S
 }
 
 fn selection(target: Option<Target>, filters: Filters) -> Result<Selection, Failure> {
-    let Filters { domain, sender, recipient, state } = filters;
-    let mut selection = Selection { id: None, domain, sender, recipient, state, all: false };
+    let Filters { domain, sender, recipient, state, older_than, newer_than } = filters;
+    let mut selection = Selection { id: None, domain, sender, recipient, state, older_than, newer_than, all: false };
     let twice = |what| Failure::Usage(format!("{what} is given twice: as target and as option"));
     match target {
         Some(Target::Id(id)) => selection.id = Some(id),
@@ -120,7 +163,7 @@ fn selection(target: Option<Target>, filters: Filters) -> Result<Selection, Fail
 
 /// For people: `for customer.example, in state held`.
 pub fn in_words(selection: &Selection) -> String {
-    let Selection { id, domain, sender, recipient, state, all: _ } = selection;
+    let Selection { id, domain, sender, recipient, state, older_than, newer_than, all: _ } = selection;
     let part = |word: &str, value: Option<&dyn fmt::Display>| value.map(|value| format!("{word} {value}"));
     let parts = [
         part("with id", id.as_ref().map(|id| id as &dyn fmt::Display)),
@@ -128,6 +171,8 @@ pub fn in_words(selection: &Selection) -> String {
         part("from", sender.as_ref().map(|sender| sender as &dyn fmt::Display)),
         part("to", recipient.as_ref().map(|recipient| recipient as &dyn fmt::Display)),
         part("in state", state.as_ref().map(|state| state as &dyn fmt::Display)),
+        part("older than", older_than.as_ref().map(|age| age as &dyn fmt::Display)),
+        part("newer than", newer_than.as_ref().map(|age| age as &dyn fmt::Display)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -39,6 +39,10 @@ fn text(status: &Status, width: Option<usize>) -> String {
     if let Some(more) = status.outages.len().checked_sub(OUTAGES_SHOWN).filter(|more| *more > 0) {
         add("outage", &format!("{more} more domains; --json shows all"));
     }
+    for extension in status.extensions.iter().take(DOMAINS_SHOWN) {
+        let (domain, until) = (&extension.domain, moment(extension.until));
+        text += &format!("{:<10} {domain} until {until}, by {}\n", "extended", printable(&extension.by));
+    }
     if !status.queue.per_domain.is_empty() {
         text += &format!("\n{}", domains_text(status, width));
     }
@@ -115,7 +119,7 @@ fn domains_text(status: &Status, width: Option<usize>) -> String {
 mod tests {
     use super::*;
     use crate::admin::answers::{Scanner, Spool};
-    use crate::queue::{Counts, DomainCounts, Stage};
+    use crate::queue::{Counts, DomainCounts, Extension, Stage};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
@@ -160,6 +164,13 @@ mod tests {
                 probe_at: Some(NOW + Duration::from_secs(600)),
                 told: Stage::Half,
             }],
+            extensions: vec![Extension {
+                domain: "b.example".parse().unwrap(),
+                until: NOW + Duration::from_secs(86_400),
+                at: NOW,
+                by: "alice (uid 0)".to_owned(),
+                reason: String::new(),
+            }],
         };
         let expected = "\
 feedgate   0.1.0 on mx1.isp.example, up 3 d (since 2026-11-17 22:36:00Z)
@@ -170,6 +181,7 @@ queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 q
 ledger     20 recipients accepted = 13 delivered, 6 here, 1 bounced, 0 deleted, 0 rejected
 outage     b.example is down since 2026-11-19 16:36:00Z (30 h), 3 messages waiting, the first bounces in 18 h; next probe in 10 min; \
 more time: feedgate queue extend b.example 5d; 203.0.113.5:25: refused
+extended   b.example until 2026-11-21 22:36:00Z, by alice (uid 0)
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY
 b.example  3        0     0            30 h ago  connect to 203.0.113.5:25: refused

@@ -1,13 +1,14 @@
+use super::order::Done;
 use super::samples::{config, judged, message};
 use super::*;
-use crate::mail::Origin;
+use crate::mail::{Decision, Origin, Reroute, Verdict};
 
 const NOW: Timestamp = Timestamp(7_000);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn order(steer: Steer) -> Order {
     let config = Arc::new(config(&[("served.example", Vec::new())]));
-    Order { steer, selector: Selector::default(), by: "ops".into(), now: NOW, config }
+    Order { steer, selector: Selector::default(), by: By { name: "ops".into(), reason: "a ticket".into() }, now: NOW, config }
 }
 
 fn held() -> Status {
@@ -27,12 +28,15 @@ fn each_command_changes_the_states_it_is_for() {
     let dropped = Status::Deleted { at: NOW, why: "dropped by ops".into() };
     let deleted = Status::Deleted { at: NOW, why: "deleted from quarantine by ops".into() };
     let now_held = Status::Held { since: NOW };
+    let elsewhere = Reroute { host: "[192.0.2.9]".parse().unwrap(), port: 2525 };
     // waiting, held, quarantined, delivered become
     for (steer, expected, changed) in [
         (Steer::Retry, [Status::Waiting, held(), quarantined(), delivered()], 1),
         (Steer::Hold, [now_held, held(), quarantined(), delivered()], 1),
         (Steer::Release, [Status::Waiting, Status::Waiting, quarantined(), delivered()], 1),
-        (Steer::Extend(DAY), [Status::Waiting, held(), quarantined(), delivered()], 2),
+        (Steer::Extend(Longer::By(DAY)), [Status::Waiting, held(), quarantined(), delivered()], 2),
+        (Steer::Reroute(Some(elsewhere)), [Status::Waiting, held(), quarantined(), delivered()], 2),
+        (Steer::Bounce("moved".into()), [Status::Waiting, held(), quarantined(), delivered()], 2),
         (Steer::Drop, [dropped.clone(), dropped, quarantined(), delivered()], 2),
         (Steer::ReleaseQuarantined, [Status::Waiting, held(), Status::Waiting, delivered()], 1),
         (Steer::DeleteQuarantined, [Status::Waiting, held(), deleted, delivered()], 1),
@@ -42,12 +46,13 @@ fn each_command_changes_the_states_it_is_for() {
         for (recipient, status) in progress.recipients.iter_mut().zip([Status::Waiting, held(), quarantined(), delivered()]) {
             recipient.status = status;
         }
-        let order = order(steer);
+        let order = order(steer.clone());
         assert!(order.changes_something(&envelope, &progress));
-        assert_eq!(order.carry_out(&envelope, &mut progress).recipients, changed, "{steer:?}");
+        assert_eq!(order.carry_out(&envelope, &mut progress).recipients.len(), changed, "{steer:?}");
         let states: Vec<_> = progress.recipients.iter().map(|recipient| recipient.status.clone()).collect();
         assert_eq!(states, expected, "{steer:?}");
-        assert_eq!((progress.steerings[0].by.as_str(), progress.steerings[0].what.as_str()), ("ops", &*steer.command()));
+        let noted = &progress.steerings[0];
+        assert_eq!((&*noted.by, &*noted.what, &*noted.reason), ("ops", &*steer.command(), "a ticket"));
     }
 }
 
@@ -56,8 +61,8 @@ fn what_finds_nothing_to_do_leaves_no_trace() {
     let envelope = message("ann@sender.example", &["a@x.example"]);
     let mut progress = judged(1, Decision::Deliver);
     let before = progress.clone();
-    for steer in [Steer::Release, Steer::ReleaseQuarantined, Steer::DeleteQuarantined] {
-        assert!(!order(steer).changes_something(&envelope, &progress));
+    for steer in [Steer::Release, Steer::Reroute(None), Steer::ReleaseQuarantined, Steer::DeleteQuarantined] {
+        assert!(!order(steer.clone()).changes_something(&envelope, &progress));
         assert_eq!(order(steer).carry_out(&envelope, &mut progress), Done::default());
     }
     assert_eq!(progress, before);
@@ -73,12 +78,47 @@ fn extending_moves_the_end_each_time_for_waiting_and_held() {
         [0, 1].map(|index| retry::lifetime_end(&config, &envelope, progress, index).since(envelope.received_at))
     };
     assert_eq!(ends(&progress), [DAY, 2 * DAY], "the domain's own, and the queue's");
-    let done = order(Steer::Extend(5 * DAY)).carry_out(&envelope, &mut progress);
+    let done = order(Steer::Extend(Longer::By(5 * DAY))).carry_out(&envelope, &mut progress);
     assert_eq!(ends(&progress), [6 * DAY, 7 * DAY]);
     assert_eq!(done.note, "until 1970-01-08T00:00:01Z");
-    order(Steer::Extend(DAY)).carry_out(&envelope, &mut progress);
+    order(Steer::Extend(Longer::By(DAY))).carry_out(&envelope, &mut progress);
     assert_eq!(ends(&progress), [7 * DAY, 8 * DAY]);
     assert_eq!(progress.steerings[1].what, "extend 1d");
+}
+
+#[test]
+fn extending_to_a_date_never_takes_time_back() {
+    let envelope = message("ann@sender.example", &["a@served.example", "b@other.example"]);
+    let mut progress = judged(2, Decision::Deliver);
+    let date = envelope.received_at + DAY + DAY / 2;
+    order(Steer::Extend(Longer::Until(date))).carry_out(&envelope, &mut progress);
+    let ends = progress.recipients.iter().map(|recipient| recipient.extended_until.unwrap());
+    assert_eq!(ends.collect::<Vec<_>>(), [date, envelope.received_at + 2 * DAY]);
+    assert_eq!(progress.steerings[0].what, "extend until 1970-01-02T12:00:01Z");
+}
+
+#[test]
+fn a_reroute_is_due_at_once_and_can_be_taken_back() {
+    let envelope = message("ann@sender.example", &["a@served.example"]);
+    let mut progress = judged(1, Decision::Deliver);
+    progress.recipients[0].due = Timestamp(900_000);
+    let elsewhere = Reroute { host: "backup.example".parse().unwrap(), port: 25 };
+    let done = order(Steer::Reroute(Some(elsewhere.clone()))).carry_out(&envelope, &mut progress);
+    assert_eq!((done.note.as_str(), progress.recipients[0].due), ("to backup.example:25", NOW));
+    assert_eq!(progress.recipients[0].destination(&envelope.recipients[0]), &elsewhere.host);
+    assert!(!order(Steer::Reroute(Some(elsewhere))).changes_something(&envelope, &progress), "it goes there already");
+    order(Steer::Reroute(None)).carry_out(&envelope, &mut progress);
+    assert_eq!(progress.recipients[0].destination(&envelope.recipients[0]), envelope.recipients[0].address.host());
+}
+
+#[test]
+fn a_dry_run_says_the_same_and_changes_nothing() {
+    let envelope = message("ann@sender.example", &["a@served.example", "b@other.example"]);
+    let entry = Entry { envelope, progress: judged(2, Decision::Deliver) };
+    let before = entry.clone();
+    let steered = order(Steer::Extend(Longer::By(DAY))).what_if(&entry);
+    assert_eq!((steered.recipients, steered.note.as_str()), (2, "until 1970-01-04T00:00:01Z"));
+    assert_eq!(entry, before);
 }
 
 #[test]
@@ -97,7 +137,7 @@ fn an_infected_or_unscanned_message_is_not_released_from_quarantine() {
             None => progress.judgement = None,
         }
         let done = order(Steer::ReleaseQuarantined).carry_out(&envelope, &mut progress);
-        assert_eq!(done.recipients == 1, released, "{verdict:?}");
+        assert_eq!(done.recipients.len() == 1, released, "{verdict:?}");
         assert_eq!(crate::queue::schedule::deliverable(&progress, 0), released, "{verdict:?}");
     }
 }
@@ -124,6 +164,11 @@ fn a_message_that_awaits_its_scan_can_be_held_dropped_and_scanned_now() {
     let only = Selector { recipient: Some("b@x.example".parse().unwrap()), ..Selector::default() };
     Order { selector: only, ..order(Steer::Hold) }.carry_out(&envelope, &mut progress);
     assert_eq!((progress.recipients[0].status.as_str(), progress.recipients[1].status.as_str()), ("waiting", "held"));
-    assert_eq!(order(Steer::Drop).carry_out(&envelope, &mut progress).recipients, 2);
+    assert_eq!(
+        order(Steer::Bounce("no".into())).carry_out(&envelope, &mut progress),
+        Done::default(),
+        "nobody knows what is in it"
+    );
+    assert_eq!(order(Steer::Drop).carry_out(&envelope, &mut progress).recipients.len(), 2);
     assert!(progress.is_settled());
 }

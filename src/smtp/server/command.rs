@@ -26,6 +26,7 @@ pub(super) enum Verb {
     Help,
     Quit,
     StartTls,
+    Etrn,
     /// Known to SMTP, not offered here.
     NotOffered,
     /// A browser, or someone who makes one talk to us: what follows may be chosen by a third party.
@@ -69,9 +70,9 @@ impl Verb {
             ("HELP", Verb::Help),
             ("QUIT", Verb::Quit),
             ("STARTTLS", Verb::StartTls),
+            ("ETRN", Verb::Etrn),
         ];
-        const NOT_OFFERED: &[&str] =
-            &["AUTH", "ATRN", "BURL", "ETRN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
+        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
         const HTTP: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"];
         let is = |name: &str| verb.eq_ignore_ascii_case(name);
         if let Some((_, known)) = NAMES.iter().find(|(name, _)| is(name)) {
@@ -117,6 +118,12 @@ pub(super) fn bdat(arguments: &str) -> Option<(u64, bool)> {
 fn number(word: &str) -> Option<u64> {
     let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| word.parse().ok()).flatten()
+}
+
+/// The one word after ETRN, with nothing in it that a log would stumble over (RFC 1985 §5.2).
+pub(super) fn etrn(arguments: &str) -> Option<&str> {
+    let is_word = !arguments.is_empty() && arguments.len() <= HELO_MAX && !arguments.contains(' ');
+    is_word.then_some(arguments)
 }
 
 /// `501 5.5.4`: the command is known, its arguments are wrong.

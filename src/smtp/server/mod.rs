@@ -21,6 +21,8 @@ pub struct SessionLimits {
     pub errors_max: usize,
     /// STARTTLS is offered while the session is in clear text.
     pub tls_offered: bool,
+    /// ETRN is named in the answer to EHLO: some domain's mail goes to this client.
+    pub etrn_offered: bool,
 }
 
 /// What the driver is to do next.
@@ -32,6 +34,8 @@ pub enum Step {
     CheckSender(ReversePath),
     /// Ask whether this recipient is taken (served? greylisted?), then call [`Session::recipient_answer`].
     CheckRecipient(Incoming),
+    /// The client asks that this domain's mail be tried now (ETRN): may it, then call [`Session::drain_answer`].
+    CheckDrain(String),
     /// Write this 354, read the text with a `DataReader`, then call [`Session::content_answer`].
     ReadData(Reply),
     /// Read a chunk of `size` bytes; after the last, call [`Session::content_answer`]; before it, [`Session::chunk_answer`].
@@ -146,6 +150,7 @@ impl Session {
             Verb::Bdat => self.bdat(arguments),
             Verb::Rset => self.rset(arguments),
             Verb::StartTls => self.start_tls(arguments),
+            Verb::Etrn => self.etrn(arguments),
             Verb::Noop => Step::Reply(Reply::ok()),
             // RFC 5321 §7.3: neither confirms nor denies; which addresses exist is no one's business.
             Verb::Vrfy => Step::Reply(Reply::new(252, Enhanced(2, 1, 5), "Send some mail, and I will try my best")),
@@ -175,6 +180,9 @@ impl Session {
         let mut lines = vec![hostname, "PIPELINING".to_owned(), format!("SIZE {}", self.limits.size_max)];
         lines.extend(["8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
         lines.push(format!("LIMITS RCPTMAX={}", self.limits.recipients_max));
+        if self.limits.etrn_offered {
+            lines.push("ETRN".to_owned());
+        }
         if self.limits.tls_offered && !self.encrypted {
             lines.push("STARTTLS".to_owned());
         }
@@ -374,6 +382,25 @@ impl Session {
         }
         self.expected = Expected::Handshake;
         Step::StartTls(Reply::new(220, Enhanced(2, 0, 0), "Ready to start TLS"))
+    }
+
+    /// RFC 1985 §5.1: after EHLO, between transactions.
+    fn etrn(&mut self, arguments: &str) -> Step {
+        if !self.is_extended() {
+            return self.refuse(sequence("Send EHLO first"));
+        }
+        if !matches!(self.expected, Expected::Mail) {
+            return self.refuse(sequence("There is a transaction, end it first"));
+        }
+        match command::etrn(arguments) {
+            Some(domain) => Step::CheckDrain(domain.to_owned()),
+            None => self.refuse(bad_arguments("Syntax: ETRN domain")),
+        }
+    }
+
+    /// The answer to `CheckDrain`.
+    pub fn drain_answer(&mut self, reply: Reply) -> Step {
+        if reply.is_positive() { Step::Reply(reply) } else { self.refuse(reply) }
     }
 
     /// The handshake is done: forget everything the client said before it (RFC 3207 §4.2).

@@ -10,6 +10,7 @@ fn session(errors_max: usize) -> Session {
         recipients_max: 2,
         errors_max,
         tls_offered: true,
+        etrn_offered: true,
     };
     Session::new(IdSource::new(None).next(Timestamp(1_795_214_160_000)), limits)
 }
@@ -50,7 +51,7 @@ fn ehlo_offers_what_the_gateway_does() {
     let Step::Reply(reply) = say(&mut session, "EHLO a.example") else { panic!("no reply") };
     let wire = String::from_utf8(reply.to_wire()).unwrap();
     let expected = "250-mx1.isp.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
-                    250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=2\r\n250 STARTTLS\r\n";
+                    250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-LIMITS RCPTMAX=2\r\n250-ETRN\r\n250 STARTTLS\r\n";
     assert_eq!(wire, expected);
     assert!(session.is_extended() && session.helo() == "a.example");
 }
@@ -104,6 +105,23 @@ fn nothing_said_before_the_handshake_is_remembered() {
 }
 
 #[test]
+fn etrn_is_for_between_transactions_and_names_one_domain() {
+    let mut session = session(20);
+    check(&mut session, "ETRN b.example", "503 5.5.1");
+    check(&mut session, "HELO a.example", "250");
+    check(&mut session, "ETRN b.example", "503 5.5.1");
+    let Step::Reply(reply) = say(&mut session, "EHLO a.example") else { panic!("no reply") };
+    assert!(reply.to_string().contains("ETRN"), "{reply}");
+    for arguments in ["", "a.example b.example", &"x".repeat(256)] {
+        check(&mut session, &format!("ETRN {arguments}"), "501 5.5.4");
+    }
+    assert_eq!(say(&mut session, "etrn B.example"), Step::CheckDrain("B.example".to_owned()));
+    assert!(matches!(session.drain_answer(Reply::ok()), Step::Reply(reply) if reply.code == 250));
+    taken(&mut session, "MAIL FROM:<a@a.example>");
+    check(&mut session, "ETRN b.example", "503 5.5.1");
+}
+
+#[test]
 fn refusals_for_now_are_no_errors() {
     let mut session = ready_for_content();
     taken(&mut session, "RCPT TO:<c@b.example>");
@@ -149,7 +167,7 @@ proptest! {
     /// Every line gets a step, and every refusal has an enhanced code of the class of its code.
     #[test]
     fn no_line_gets_a_session_out_of_step(lines in prop::collection::vec(prop_oneof![
-        "(EHLO|HELO|MAIL|RCPT|DATA|BDAT|RSET|NOOP|VRFY|EXPN|HELP|STARTTLS) ?[ -~]{0,20}",
+        "(EHLO|HELO|MAIL|RCPT|DATA|BDAT|RSET|NOOP|VRFY|EXPN|HELP|ETRN|STARTTLS) ?[ -~]{0,20}",
         "(MAIL FROM|RCPT TO):<[ -~\u{e4}]{0,12}> ?[A-Z]{0,8}=?[ -~]{0,10}",
         "EHLO a", "MAIL FROM:<a@a\\.example>", "RCPT TO:<b@b\\.example>", "DATA", "BDAT [0-9]{1,3}( LAST)?",
         "\\PC{0,30}",
@@ -158,6 +176,7 @@ proptest! {
         for line in lines {
             let step = match say(&mut session, &line) {
                 Step::CheckSender(..) => session.sender_answer(Reply::ok()),
+                Step::CheckDrain(_) => session.drain_answer(Reply::new(459, Enhanced(4, 7, 1), "no")),
                 Step::CheckRecipient(_) => session.recipient_answer(Ok(Recipient::new(Address::parse("b@b.example").unwrap()))),
                 Step::ReadData(_) | Step::ReadChunk { last: true, refused: None, .. } => session.content_answer(Reply::ok()),
                 Step::ReadChunk { size, last: false, refused: None } => session.chunk_answer(Ok(size)),
