@@ -88,6 +88,7 @@ fn envelope(size: u64) -> Envelope {
             helo: "mail.sender.example".to_owned(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: "joe@sender.example".parse().expect("an address"),
         parameters: MailParameters::default(),

@@ -98,6 +98,7 @@ fn envelope(number: u64) -> Envelope {
             helo: "mail.sender.example".to_owned(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: ReversePath::Null,
         parameters: MailParameters::default(),

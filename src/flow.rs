@@ -11,6 +11,7 @@
 //! the order; `decide` is pure.
 
 mod decide;
+mod door;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -21,15 +22,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::checks::{Greylist, GreylistAnswer, ReverseNames};
-use crate::config::{Config, Current, HopHost, NextHop};
+use crate::checks::Checks;
+use crate::config::{Config, Current};
 use crate::mail::{
-    Address, Client, Decision, Domain, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient,
-    Reply, ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
+    Authentication, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
+    ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::net::{post_json, run_hook};
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
-use crate::queue::{Alert, By, Delivery, Drain, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
+use crate::queue::{Alert, Delivery, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
 use crate::smtp::{ConnectFailure, Connection, Incoming, Offer, Timeouts, TlsMemory, TlsUse};
 use crate::spam::{Assessment, Engine, Facts};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
@@ -46,21 +47,13 @@ pub struct Flow {
     pub transport: Arc<dyn Transport>,
     pub store: Store,
     pub queue: Queue,
-    pub greylist: Greylist,
-    pub reverse_names: ReverseNames,
+    pub checks: Checks,
     pub engine: ArcSwap<Engine>,
     pub maillog: MailLog,
     pub tls_memory: TlsMemory,
     pub timeouts: Timeouts,
 }
 
-/// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
-fn is_same(one: IpAddr, other: IpAddr) -> bool {
-    one.to_canonical() == other.to_canonical()
-}
-
-/// How long the end of DATA waits for a reverse name that was asked for when the client connected.
-const REVERSE_NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Content larger than this is classified on a thread of its own, in bytes.
 const CLASSIFY_INLINE_MAX: u64 = 64 * 1024;
 /// How long each host may take to answer a probe.
@@ -84,8 +77,16 @@ impl Flow {
 
     /// Connected: the client's name is asked for while the dialogue goes on.
     pub fn connected(&self, address: IpAddr) -> Client {
-        self.reverse_names.prefetch(address);
-        Client { address, reverse_name: None, reverse_confirmed: false, helo: String::new(), protocol: Protocol::Smtp, tls: None }
+        self.checks.clients.prefetch(&self.config(), address);
+        Client {
+            address,
+            reverse_name: None,
+            reverse_confirmed: false,
+            helo: String::new(),
+            protocol: Protocol::Smtp,
+            tls: None,
+            findings: Vec::new(),
+        }
     }
 
     /// Sender. A full disk is said here already, before the client sends a text for nothing.
@@ -98,7 +99,7 @@ impl Flow {
         Reply::new(250, Enhanced(2, 1, 0), "Ok")
     }
 
-    /// Recipient: one of ours, and not a first try. Whoever is refused here keeps the mail and can come back.
+    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. Whoever is refused here keeps the mail and can come back.
     pub async fn recipient(
         &self,
         sid: SessionId,
@@ -115,77 +116,12 @@ impl Flow {
             self.maillog.refused(self.now(), sid, client.address, "rcpt", Some(from), Some(&typed), &reply);
             reply
         };
-        let address = served(&config, incoming.mailbox).map_err(refuse)?;
-        self.greylisted(&config, sid, client, from, &address).await?;
+        let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
+        let report = self.welcome(&config, client, &address).await.map_err(refuse)?;
+        self.within_limits(&config, client, from).map_err(refuse)?;
+        self.exists(&config, client, from, &address).await.map_err(refuse)?;
+        self.greylisted(&config, sid, client, &report, from, &address).await?;
         Ok(Recipient { address, notify: incoming.notify, orcpt: incoming.orcpt })
-    }
-
-    async fn greylisted(
-        &self,
-        config: &Config,
-        sid: SessionId,
-        client: &Client,
-        from: &ReversePath,
-        to: &Address,
-    ) -> Result<(), Reply> {
-        let wanted = to.domain().and_then(|domain| config.domain(domain)).is_some_and(|domain| domain.greylist);
-        if !wanted || config.allows(client.address) {
-            return Ok(());
-        }
-        match self.greylist.check(&config.greylist, client.address, from, to, self.now()).await {
-            GreylistAnswer::Pass => Ok(()),
-            GreylistAnswer::Wait { seconds } => {
-                self.maillog.greylisted(self.now(), sid, client.address, from, &to.to_string(), seconds);
-                Err(Reply::greylisted(seconds))
-            }
-        }
-    }
-
-    /// ETRN (RFC 1985): a customer's server is back and asks for its mail. Only for the servers that the domain's settings name,
-    /// known by their address.
-    pub async fn drain(&self, sid: SessionId, client: &Client, argument: &str) -> Reply {
-        let refuse = |reply: Reply| {
-            self.maillog.refused(self.now(), sid, client.address, "command", None, Some(argument), &reply);
-            reply
-        };
-        // RFC 1985 §5.3: `@domain` would mean its subdomains too, `#name` a queue; neither exists here.
-        let Ok(domain) = argument.parse::<Domain>() else {
-            return refuse(Reply::new(501, Enhanced(5, 5, 4), "Syntax: ETRN domain"));
-        };
-        if !self.is_server_of(client.address, &domain).await {
-            return refuse(Reply::new(459, Enhanced(4, 7, 1), "This is not yours to ask for"));
-        }
-        let by = By { name: format!("the server {}", client.address.to_canonical()), reason: "ETRN".to_owned() };
-        match self.queue.drain(&domain, by) {
-            Drain::Started => Reply::new(250, Enhanced(2, 0, 0), format!("Ok, queue for {domain} started")),
-            Drain::TooSoon => {
-                refuse(Reply::new(458, Enhanced(4, 4, 5), format!("The queue for {domain} was started a moment ago")))
-            }
-        }
-    }
-
-    /// Whether a client at this address may be offered ETRN: some domain's settings name the address itself.
-    pub fn is_server(&self, client: IpAddr) -> bool {
-        let names_it = |hop: &NextHop| matches!(hop.host, HopHost::Address(address) if is_same(address, client));
-        self.config().domains.values().any(|domain| domain.deliver_to.iter().any(names_it))
-    }
-
-    async fn is_server_of(&self, client: IpAddr, domain: &Domain) -> bool {
-        let config = self.config();
-        let Some(settings) = config.domain(domain) else { return false };
-        for hop in &settings.deliver_to {
-            let is_it = match &hop.host {
-                HopHost::Address(address) => is_same(*address, client),
-                HopHost::Name(name) => {
-                    let addresses = self.resolver.addresses(name).await.unwrap_or_default();
-                    addresses.iter().any(|address| is_same(*address, client))
-                }
-            };
-            if is_it {
-                return true;
-            }
-        }
-        false
     }
 
     /// Content: where it is written while it arrives.
@@ -218,8 +154,7 @@ impl Flow {
     /// copy: the message comes twice rather than never.
     pub async fn content(self: &Arc<Self>, mut envelope: Envelope, body: ReceivedBody) -> Reply {
         let over = self.clock.sleep_until(self.now() + self.config().smtp.verdict_wait);
-        let name = self.reverse_names.within(envelope.client.address, REVERSE_NAME_PATIENCE).await;
-        (envelope.client.reverse_name, envelope.client.reverse_confirmed) = (name.name, name.confirmed);
+        self.describe_client(&mut envelope.client).await;
         let envelope = Arc::new(envelope);
         let mut judging = tokio::spawn(Arc::clone(self).judge(Arc::clone(&envelope), body.body()));
         if let Err(reply) = self.commit(&envelope, body).await {
@@ -268,22 +203,6 @@ impl Flow {
     }
 }
 
-/// The mailbox a recipient means, when mail for it is taken here: a served domain, or our own postmaster (RFC 5321 §4.5.1).
-fn served(config: &Config, mailbox: Mailbox) -> Result<Address, Reply> {
-    let no_postmaster = || Reply::new(550, Enhanced(5, 1, 1), "No postmaster mailbox is configured here");
-    let address = match mailbox {
-        Mailbox::Postmaster => return config.postmaster.clone().ok_or_else(no_postmaster),
-        Mailbox::Address(address) => address,
-    };
-    match address.domain() {
-        Some(domain) if config.domain(domain).is_some() => Ok(address),
-        Some(domain) if *domain == config.hostname && address.is_postmaster() => {
-            config.postmaster.clone().ok_or_else(no_postmaster)
-        }
-        _ => Err(Reply::not_served()),
-    }
-}
-
 // -------------------------------------------------------------------------------------------------------------- JUDGE
 
 /// There is no judgement now: the scanner gave no verdict, or the content could not be read. Never "clean": it is tried again.
@@ -292,26 +211,45 @@ struct NotJudged;
 impl Flow {
     /// Scanned and classified. Without a verdict there is no judgement, whatever else is known.
     async fn judge(self: Arc<Self>, envelope: Arc<Envelope>, body: Body) -> Result<Judgement, NotJudged> {
-        let started = self.now();
-        let verdict = self.scanner.scan(&body).await;
-        self.maillog.scanned(self.now(), envelope.id, &verdict, self.now().since(started));
+        let (verdict, authentication) = tokio::join!(self.scan(&envelope, &body), self.authenticate(&envelope, &body));
         let assessment = match &verdict {
             Verdict::Unavailable(_) => return Err(NotJudged),
             Verdict::Infected(_) => None,
-            Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body).await?,
+            Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body, &authentication).await?,
         };
         let classified = assessment.is_some();
         let Assessment { score, level, hits } = assessment.unwrap_or_default();
-        let judgement = Judgement { at: self.now(), verdict, score, level, hits };
+        let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication };
         if classified {
             self.maillog.judged(self.now(), envelope.id, &judgement);
         }
         Ok(judgement)
     }
 
+    async fn scan(&self, envelope: &Envelope, body: &Body) -> Verdict {
+        let started = self.now();
+        let verdict = self.scanner.scan(body).await;
+        self.maillog.scanned(self.now(), envelope.id, &verdict, self.now().since(started));
+        verdict
+    }
+
+    /// SPF, DKIM, DMARC and ARC; whom the settings trust is not asked.
+    async fn authenticate(&self, envelope: &Envelope, body: &Body) -> Authentication {
+        let config = self.config();
+        if config.allows(envelope.client.address) {
+            return Authentication::default();
+        }
+        self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await
+    }
+
     /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear
     /// time; large content is read on a thread of its own all the same, so that it delays nobody.
-    async fn classify(&self, envelope: &Arc<Envelope>, body: &Body) -> Result<Option<Assessment>, NotJudged> {
+    async fn classify(
+        &self,
+        envelope: &Arc<Envelope>,
+        body: &Body,
+        authentication: &Authentication,
+    ) -> Result<Option<Assessment>, NotJudged> {
         let config = self.config();
         let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
         if !domains.any(|domain| domain.spam.enabled) {
@@ -323,10 +261,11 @@ impl Flow {
         })?;
         let engine = self.engine.load_full();
         if body.size() <= CLASSIFY_INLINE_MAX {
-            return Ok(Some(engine.assess(&Facts::gather(envelope, &content))));
+            return Ok(Some(engine.assess(&Facts::gather(envelope, &content).with(&authentication.findings))));
         }
-        let envelope = Arc::clone(envelope);
-        let assessed = tokio::task::spawn_blocking(move || engine.assess(&Facts::gather(&envelope, &content)));
+        let (envelope, found) = (Arc::clone(envelope), authentication.findings.clone());
+        let assess = move || engine.assess(&Facts::gather(&envelope, &content).with(&found));
+        let assessed = tokio::task::spawn_blocking(assess);
         assessed.await.map(Some).map_err(|_| NotJudged)
     }
 

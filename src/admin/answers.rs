@@ -346,7 +346,7 @@ impl DomainView {
             domain: domain.clone(),
             file: config.file.clone(),
             deliver_to: config.deliver_to.iter().map(hop_text).collect(),
-            greylist: config.greylist,
+            greylist: config.greylist != crate::config::Greylisting::Off,
             lifetime_seconds: config.lifetime.as_secs(),
             outage_lifetime_max_seconds: config.outage_lifetime_max.map(|most| most.as_secs()),
             unscannable: match config.unscannable {

@@ -282,6 +282,12 @@ mod tests {
         fn names<'a>(&'a self, _: IpAddr) -> Pending<'a, Result<Vec<Domain>, DnsError>> {
             Box::pin(async { Err(DnsError::NotFound) })
         }
+        fn texts<'a>(&'a self, _: &'a Domain) -> Pending<'a, Result<Vec<Vec<u8>>, DnsError>> {
+            Box::pin(async { Err(DnsError::NotFound) })
+        }
+        fn v4_addresses<'a>(&'a self, _: &'a Domain) -> Pending<'a, Result<Vec<std::net::Ipv4Addr>, DnsError>> {
+            Box::pin(async { Err(DnsError::NotFound) })
+        }
     }
 
     async fn looked_at(host: HopHost, resolver: Names, transport: Greets) -> Vec<String> {

@@ -75,13 +75,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits {
-            connections: 5,
-            connections_per_client: 2,
-            recipients_per_message: 1000,
-            errors_per_session: 20,
-            allow: Vec::new(),
-        }
+        Limits { connections: 5, connections_per_client: 2, ..Limits::default() }
     }
 
     fn enter(door: &Door, address: &str) -> Result<Pass, Reply> {

@@ -3,11 +3,48 @@
 //! Each answers one question and does nothing else: the reply, the mail log and the allowed networks of the settings are the
 //! flow's business. Nothing here loses mail: a check that cannot do its work lets the client pass.
 
+mod authentication;
+mod cases;
+mod clients;
 mod door;
 mod greylist;
+mod limiter;
 mod network;
+mod recipients;
 mod reverse;
 
+use std::sync::Arc;
+
+pub use authentication::Authenticator;
+pub use cases::Cases;
+pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
-pub use reverse::{ReverseName, ReverseNames};
+pub use limiter::Limiter;
+pub use recipients::RecipientDirectory;
+
+use crate::outside::{Clock, Resolver, Transport};
+use crate::store::Store;
+
+/// All of them, made once.
+pub struct Checks {
+    pub clients: Clients,
+    pub authenticator: Authenticator,
+    pub limiter: Limiter,
+    pub recipients: RecipientDirectory,
+    pub greylist: Greylist,
+    pub cases: Cases,
+}
+
+impl Checks {
+    pub fn new(store: &Store, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>, transport: Arc<dyn Transport>) -> Checks {
+        Checks {
+            clients: Clients::new(Arc::clone(&resolver), Arc::clone(&clock)),
+            authenticator: Authenticator::new(Arc::clone(&resolver), Arc::clone(&clock)),
+            limiter: Limiter::new(store.memory("bans")),
+            recipients: RecipientDirectory::new(store.memory("recipients"), Arc::clone(&clock), resolver, transport),
+            greylist: Greylist::new(store.memory("greylist")),
+            cases: Cases::new(store.memory("cases"), clock),
+        }
+    }
+}

@@ -28,6 +28,7 @@ impl Config {
             queue: Queue::default(),
             notices: Notices::default(),
             quarantine: Quarantine::default(),
+            checks: Checks::default(),
             greylist: Greylist::default(),
             limits: Limits::default(),
             alerts: Alerts::default(),
@@ -43,7 +44,10 @@ impl DomainConfig {
         DomainConfig {
             file: PathBuf::new(),
             deliver_to,
-            greylist: true,
+            checks: CheckModes::default(),
+            greylist: Greylisting::Always,
+            recipients: Recipients::default(),
+            relay_from: Vec::new(),
             lifetime: Queue::default().lifetime,
             retry: Queue::default().retry,
             outage_lifetime_max: None,
@@ -65,6 +69,8 @@ impl Default for Smtp {
             idle_timeout: Duration::from_secs(5 * MINUTE),
             session_timeout: Duration::from_secs(30 * MINUTE),
             tls: None,
+            proxy_from: Vec::new(),
+            xclient_from: Vec::new(),
         }
     }
 }
@@ -89,7 +95,7 @@ impl Default for ClamAv {
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8025))) }
+        Admin { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8025))), public_url: None }
     }
 }
 
@@ -129,6 +135,40 @@ impl Default for Quarantine {
     }
 }
 
+impl Default for Checks {
+    fn default() -> Checks {
+        Checks {
+            modes: CheckModes::default(),
+            early_talker_wait: Duration::from_secs(2),
+            lists: Vec::new(),
+            trusted_sealers: Vec::new(),
+        }
+    }
+}
+
+impl Default for CheckModes {
+    fn default() -> CheckModes {
+        CheckModes {
+            reverse_dns: CheckMode::Reject,
+            forward_confirmed: CheckMode::Score,
+            dynamic_name: CheckMode::Score,
+            helo: CheckMode::Score,
+            dmarc: CheckMode::Reject,
+        }
+    }
+}
+
+impl Default for Recipients {
+    fn default() -> Recipients {
+        Recipients {
+            check: RecipientCheck::Any,
+            list: RecipientList::Here(Vec::new()),
+            callout_port: None,
+            unseen: Unseen::Accept,
+        }
+    }
+}
+
 impl Default for Greylist {
     fn default() -> Greylist {
         Greylist {
@@ -146,6 +186,15 @@ impl Default for Limits {
             connections_per_client: 50,
             recipients_per_message: 1_000,
             errors_per_session: 20,
+            sessions_per_client: Rate { count: 300, per: Duration::from_secs(MINUTE) },
+            messages_per_client: Rate { count: 600, per: Duration::from_secs(MINUTE) },
+            recipients_per_client: Rate { count: 6_000, per: Duration::from_secs(MINUTE) },
+            errors_per_client: Rate { count: 60, per: Duration::from_secs(MINUTE) },
+            network_factor: 4,
+            messages_per_sender_domain: Rate { count: 6_000, per: Duration::from_secs(MINUTE) },
+            tarpit: Duration::from_secs(5),
+            ban: Duration::from_secs(10 * MINUTE),
+            ban_max: Duration::from_secs(DAY),
             allow: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
+use super::door;
 use super::reader::{Fault, Table};
 use super::values::*;
 use super::*;
@@ -40,13 +41,20 @@ pub(super) struct Surroundings {
     listen: Vec<SocketAddr>,
     lifetime: Duration,
     retry: Vec<Duration>,
+    checks: CheckModes,
 }
 
 impl Surroundings {
     /// For domain files beside a main file that could not be read.
     pub(super) fn unknown() -> Surroundings {
         let queue = Queue::default();
-        Surroundings { hostname: None, listen: Vec::new(), lifetime: queue.lifetime, retry: Vec::new() }
+        Surroundings {
+            hostname: None,
+            listen: Vec::new(),
+            lifetime: queue.lifetime,
+            retry: Vec::new(),
+            checks: CheckModes::default(),
+        }
     }
 }
 
@@ -70,9 +78,9 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let quarantine = quarantine(top.table("quarantine", "quarantine"));
     let greylist = greylist(top.table("greylist", "greylist"));
     let limits = limits(top.table("limits", "limits"));
+    let checks = door::checks(top.table("checks", "checks"));
     let alerts = alerts(top.table("alerts", "alerts"));
     let domains = top.table("domains", "domains");
-    top.not_yet("checks");
     top.finish();
 
     let surroundings = Surroundings {
@@ -80,6 +88,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         listen: smtp.listen.clone(),
         lifetime: queue.lifetime,
         retry: queue.retry.clone(),
+        checks: checks.modes,
     };
     let config = hostname.map(|hostname| Config {
         hostname,
@@ -93,6 +102,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         queue,
         notices,
         quarantine,
+        checks,
         greylist,
         limits,
         alerts,
@@ -126,6 +136,8 @@ fn smtp(mut table: Table<'_>, base: &Path) -> Smtp {
         idle_timeout: table.get("idle_timeout", default.idle_timeout, |value| duration(value, HOUR)),
         session_timeout: table.get("session_timeout", default.session_timeout, |value| duration(value, DAY)),
         tls: tls(table.table("tls", "smtp.tls"), base),
+        proxy_from: table.set("proxy_from", default.proxy_from, network),
+        xclient_from: table.set("xclient_from", default.xclient_from, network),
     };
     table.refuse_empty("listen", &smtp.listen, "like [\"0.0.0.0:25\", \"[::]:25\"]");
     if smtp.session_timeout < smtp.idle_timeout && table.is_sound(&["idle_timeout", "session_timeout"]) {
@@ -183,9 +195,9 @@ fn admin(mut table: Table<'_>) -> Admin {
         Some("") => Ok(None),
         _ => socket(value).map(Some),
     });
-    table.not_yet("public_url");
+    let public_url = table.optional("public_url", door::public_url);
     table.finish();
-    Admin { listen }
+    Admin { listen, public_url }
 }
 
 fn log(mut table: Table<'_>) -> Log {
@@ -283,9 +295,21 @@ fn limits(mut table: Table<'_>) -> Limits {
             .get("connections_per_client", default.connections_per_client, |value| count(value, CONNECTIONS)),
         recipients_per_message: table.get("recipients_per_message", recipients, |value| count(value, 1..=100_000)),
         errors_per_session: table.get("errors_per_session", default.errors_per_session, |value| count(value, 1..=10_000)),
+        sessions_per_client: table.get("sessions_per_client", default.sessions_per_client, door::limit),
+        messages_per_client: table.get("messages_per_client", default.messages_per_client, door::limit),
+        recipients_per_client: table.get("recipients_per_client", default.recipients_per_client, door::limit),
+        errors_per_client: table.get("errors_per_client", default.errors_per_client, door::limit),
+        network_factor: table.get("network_factor", default.network_factor, |value| count(value, 1..=10_000).map(|n| n as u32)),
+        messages_per_sender_domain: table.get("messages_per_sender_domain", default.messages_per_sender_domain, door::limit),
+        tarpit: table.get("tarpit", default.tarpit, |value| duration_or_zero(value, MINUTE)),
+        ban: table.get("ban", default.ban, |value| duration_or_zero(value, 30 * DAY)),
+        ban_max: table.get("ban_max", default.ban_max, |value| duration(value, 365 * DAY)),
         allow: table.set("allow", default.allow, network),
     };
-    table.not_yet("messages_per_client");
+    if limits.ban_max < limits.ban && table.is_sound(&["ban", "ban_max"]) {
+        let ban = units::show_duration(limits.ban);
+        table.refuse("ban_max", Fault::new(format!("is shorter than the first ban of {ban}")));
+    }
     table.finish();
     limits
 }
@@ -342,18 +366,20 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     }
     let first_retry = retry.first().copied().unwrap_or_default();
     let unscannable = [("quarantine", Unscannable::Quarantine), ("deliver-tagged", Unscannable::DeliverTagged)];
+    let base = file.parent().unwrap_or(Path::new("/"));
     let config = DomainConfig {
         file: file.to_owned(),
         deliver_to,
-        greylist: table.get("greylist", default.greylist, flag),
+        checks: door::modes(table.table("checks", "domains.\"…\".checks"), surroundings.checks),
+        greylist: table.get("greylist", default.greylist, door::greylisting),
+        recipients: door::recipients(&mut table, base),
+        relay_from: table.set("relay_from", default.relay_from, network),
         lifetime: table.get("lifetime", surroundings.lifetime, lifetime_value),
         retry,
         outage_lifetime_max: table.optional("outage_lifetime_max", lifetime_value),
         unscannable: table.get("unscannable", default.unscannable, |value| choice(value, &unscannable)),
         spam: spam(table.table("spam", "domains.\"…\".spam")),
     };
-    table.get("recipients", (), recipients);
-    table.not_yet("recipient_list");
     // Without its own lifetime the domain has that of the queue, where the same is said once.
     let says_so = table.has("lifetime") || table.has("retry");
     if says_so && config.lifetime < first_retry && table.is_sound(&["lifetime", "retry"]) {
@@ -368,17 +394,6 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     }
     table.finish();
     (!config.deliver_to.is_empty()).then_some(config)
-}
-
-/// `any` is all there is yet; the other words of the design must not be taken for it.
-fn recipients(value: &DeValue<'_>) -> Result<(), Fault> {
-    match text(value)? {
-        "any" => Ok(()),
-        word @ ("list" | "callout") => {
-            Err(Fault::new(format!("is {word:?}, which is not available in this version")).help("only \"any\" is"))
-        }
-        _ => choice(value, &[("any", ())]),
-    }
 }
 
 fn spam(mut table: Table<'_>) -> Spam {

@@ -53,7 +53,8 @@ impl Config {
 
 /// Every key there is, as `smtp.listen` or `domains."…".greylist`: what the documentation must explain.
 pub fn keys() -> BTreeSet<String> {
-    const ALL_TABLES: &str = "hostname = \"mx1.isp.example\"\n[smtp.tls]\n[domains.\"customer.example\".spam]\n";
+    const ALL_TABLES: &str =
+        "hostname = \"mx1.isp.example\"\n[smtp.tls]\n[checks.lists.\"zen.lists.example\"]\n[domains.\"customer.example\".spam]\n";
     let text = Text::new(Path::new("all.toml"), ALL_TABLES.to_owned());
     let (_, _, _, known) = read_main(&text, &mut Domains::default());
     let shown = |(table, key): Key| if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };

@@ -5,6 +5,7 @@
 //! Settings that do not validate are never used in part: [`Config::load`] gives all or nothing.
 
 mod defaults;
+mod door;
 mod errors;
 mod file;
 mod hop;
@@ -16,7 +17,7 @@ mod values;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct Config {
     pub queue: Queue,
     pub notices: Notices,
     pub quarantine: Quarantine,
+    pub checks: Checks,
     pub greylist: Greylist,
     pub limits: Limits,
     pub alerts: Alerts,
@@ -70,6 +72,10 @@ pub struct Smtp {
     pub session_timeout: Duration,
     /// Absent: STARTTLS is not offered.
     pub tls: Option<TlsFiles>,
+    /// Load balancers in front of us: each connection from there must begin with a PROXY header, version 1 or 2.
+    pub proxy_from: Vec<IpNet>,
+    /// Who may say with XCLIENT for whom it speaks: for tests and migration.
+    pub xclient_from: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +115,8 @@ pub enum ClamdAddress {
 pub struct Admin {
     /// HTTP for `/metrics` and `/healthz`; `None` when switched off with `""`.
     pub listen: Option<SocketAddr>,
+    /// Where strangers reach the explanation pages, without a final slash: `https://mail.isp.example`. `None`: there are none.
+    pub public_url: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +180,54 @@ pub struct Quarantine {
     pub keep: Duration,
 }
 
+/// What is asked about a client before its message is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checks {
+    /// Where a domain says nothing else.
+    pub modes: CheckModes,
+    /// Before the banner, for clients that have not passed before. Zero: nobody waits.
+    pub early_talker_wait: Duration,
+    pub lists: Vec<ListZone>,
+    /// Domains whose ARC seals vouch for what they forward, besides those that we ship.
+    pub trusted_sealers: Vec<Domain>,
+}
+
+/// What is done about each check's finding. A domain may say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckModes {
+    /// No PTR at all.
+    pub reverse_dns: CheckMode,
+    /// A PTR whose addresses do not lead back.
+    pub forward_confirmed: CheckMode,
+    /// A PTR that looks like DSL, cable or dial-up.
+    pub dynamic_name: CheckMode,
+    /// An EHLO name that is none, is ours, or does not resolve to the client.
+    pub helo: CheckMode,
+    /// What the sender's DMARC policy asks for.
+    pub dmarc: CheckMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckMode {
+    /// Not asked.
+    Off,
+    /// A fact for the spam rules.
+    Score,
+    Reject,
+}
+
+/// A DNS list of clients (RFC 5782).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListZone {
+    pub zone: Domain,
+    /// For a client that is on it; negative: the list speaks for its clients (DNSWL).
+    pub points: f32,
+    /// Answers that count, each from-to; at least one, all in 127.0.0.0/8.
+    pub codes: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Counted and reported, without any effect.
+    pub shadow: bool,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Greylist {
     /// From the first try until a retry is taken.
@@ -188,7 +244,21 @@ pub struct Limits {
     pub connections_per_client: usize,
     pub recipients_per_message: usize,
     pub errors_per_session: usize,
-    /// Networks without limits and greylisting.
+    /// New sessions from one address.
+    pub sessions_per_client: Rate,
+    pub messages_per_client: Rate,
+    pub recipients_per_client: Rate,
+    /// Commands refused, over all sessions of an address.
+    pub errors_per_client: Rate,
+    /// A /24 or /48 together may do so many times what one client may.
+    pub network_factor: u32,
+    pub messages_per_sender_domain: Rate,
+    /// How long each refused recipient waits for its answer once a client guesses addresses. Zero: nobody waits.
+    pub tarpit: Duration,
+    /// The first ban of a client that goes on over its limits; each further one is twice as long. Zero: nobody is banned.
+    pub ban: Duration,
+    pub ban_max: Duration,
+    /// Networks without limits, greylisting and client checks.
     pub allow: Vec<IpNet>,
 }
 
@@ -208,7 +278,11 @@ pub struct DomainConfig {
     pub file: PathBuf,
     /// Tried in order; at least one.
     pub deliver_to: Vec<NextHop>,
-    pub greylist: bool,
+    pub checks: CheckModes,
+    pub greylist: Greylisting,
+    pub recipients: Recipients,
+    /// From where the customer's own servers send out through us, with sender addresses of this domain only.
+    pub relay_from: Vec<IpNet>,
     pub lifetime: Duration,
     /// Waits between attempts; the last one repeats. At least one.
     pub retry: Vec<Duration>,
@@ -217,6 +291,50 @@ pub struct DomainConfig {
     /// For mail that cannot be scanned to the end: over a limit, or encrypted.
     pub unscannable: Unscannable,
     pub spam: Spam,
+}
+
+/// Whom greylisting asks to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greylisting {
+    Always,
+    /// Only clients with a blemish: reverse name, greeting, DNS lists, SPF.
+    Suspicious,
+    Off,
+}
+
+/// Which recipients exist.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipients {
+    pub check: RecipientCheck,
+    /// With [`RecipientCheck::List`] the only ones; with a callout they are not asked for.
+    pub list: RecipientList,
+    /// Where callouts go, when that is not the port of deliveries.
+    pub callout_port: Option<u16>,
+    /// What is done about addresses that nobody knows while the customer's server is down.
+    pub unseen: Unseen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecipientCheck {
+    /// All: the customer's server says so when the mail is delivered.
+    Any,
+    List,
+    /// Those the customer's server takes.
+    Callout,
+}
+
+/// Addresses as they are written: with `*` for any letters in the local part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecipientList {
+    Here(Vec<String>),
+    /// One on a line.
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    Accept,
+    Defer,
 }
 
 /// A customer's server, as the settings name it.

@@ -250,15 +250,6 @@ impl<'r> Table<'r> {
         tables
     }
 
-    /// A key of the design that this version cannot do: saying so is better than taking it silently.
-    pub(super) fn not_yet(&mut self, key: &'static str) {
-        self.asked.push(key);
-        if let Some((written, _)) = self.entries.and_then(|entries| entries.get_key_value(key)) {
-            let fault = Fault::new("is not available in this version").help("leave it out for now");
-            self.report(key, Some(written.span()), fault);
-        }
-    }
-
     /// Whether the table is written at all.
     pub(super) fn is_written(&self) -> bool {
         self.entries.is_some()

@@ -48,7 +48,7 @@ pub fn ledger(metrics: &Metrics, differences: &[String]) {
 
 async fn sweep(flow: &Flow, history: &History) {
     let now = flow.now();
-    let greylist = flow.greylist.sweep(now).await;
+    let greylist = flow.checks.greylist.sweep(now).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");

@@ -19,12 +19,12 @@ use super::janitor;
 use super::listener::{Sessions, bind, listen};
 use super::reload::{Reload, engine};
 use crate::admin;
-use crate::checks::{Door, Greylist, ReverseNames};
+use crate::checks::{Checks, Door};
 use crate::config::{Config, Current, Source, watch as watch_files};
 use crate::flow::Flow;
 use crate::mail::IdSource;
 use crate::net::{Dns, Tcp, server_tls};
-use crate::outside::{Clock, Resolver, Scanner};
+use crate::outside::{Clock, Resolver, Scanner, Transport};
 use crate::queue::Queue;
 use crate::scan::Pool;
 use crate::smtp::{Timeouts, TlsMemory};
@@ -102,14 +102,15 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
         .await
         .context("the queue could not be loaded")?;
     janitor::ledger(&metrics, &store.ledger_differences());
+    let transport: Arc<dyn Transport> = Arc::new(Tcp::new());
+    let checks = Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport));
     let flow = Arc::new(Flow {
         config: current,
-        reverse_names: ReverseNames::new(Arc::clone(&resolver), Arc::clone(&clock)),
+        checks,
         clock,
         resolver,
         scanner: Arc::clone(&scanner) as Arc<dyn Scanner>,
-        transport: Arc::new(Tcp::new()),
-        greylist: Greylist::new(store.memory("greylist")),
+        transport,
         store,
         queue,
         engine: ArcSwap::from_pointee(rules),
@@ -173,7 +174,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
     let Gateway { flow, history, metrics, .. } = gateway;
     admin::Operations {
         queue: flow.queue.clone(),
-        greylist: flow.greylist.clone(),
+        greylist: flow.checks.greylist.clone(),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),

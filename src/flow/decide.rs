@@ -1,6 +1,6 @@
 //! The decision: pure, from a closed list, with its reason. Who acts on it is `flow`.
 
-use crate::config::{DomainConfig, LevelPolicy, Unscannable};
+use crate::config::{CheckMode, DomainConfig, LevelPolicy, Unscannable};
 use crate::mail::{Action, Decision, Judgement, Reply, Verdict};
 
 /// Whether a refusal can still reach the sender's server.
@@ -18,6 +18,14 @@ const UNSCANNED_TAG: &str = "[NOT SCANNED] ";
 /// What becomes of a message for the recipients of one domain. `policy`: `None` for a domain that is not configured (any more):
 /// then nothing is asked for, and mail is delivered as it came.
 pub fn decide(judgement: &Judgement, policy: Option<&DomainConfig>, sender: Sender) -> Decision {
+    let rejected =
+        policy.filter(|domain| domain.checks.dmarc == CheckMode::Reject).and(judgement.authentication.dmarc_reject.as_ref());
+    if let Some(author) = rejected.filter(|_| !matches!(judgement.verdict, Verdict::Infected(_))) {
+        return match sender {
+            Sender::Waits => Decision::Reject { reply: Reply::dmarc(author) },
+            Sender::Gone => Decision::Quarantine { why: format!("rejected by the DMARC policy of {author}") },
+        };
+    }
     let wish = policy.filter(|domain| domain.spam.enabled).and_then(|domain| domain.spam.at(judgement.level));
     match &judgement.verdict {
         Verdict::Infected(name) if sender == Sender::Waits => Decision::Reject { reply: Reply::infected(name) },
@@ -71,7 +79,8 @@ mod tests {
 
     #[track_caller]
     fn check(verdict: Verdict, level: SpamLevel, action: Action, sender: Sender, expected: &str) {
-        let judgement = Judgement { at: Timestamp(0), verdict, score: 7.0, level, hits: Vec::new() };
+        let judgement =
+            Judgement { at: Timestamp(0), verdict, score: 7.0, level, hits: Vec::new(), authentication: Default::default() };
         let decision = decide(&judgement, Some(&domain(true, action, Unscannable::Quarantine)), sender);
         assert_eq!(shown(&decision), expected);
     }
@@ -117,6 +126,7 @@ mod tests {
             score: 0.0,
             level,
             hits: Vec::new(),
+            authentication: Default::default(),
         };
         let policy = domain(true, Action::Subject, Unscannable::DeliverTagged);
         assert_eq!(shown(&decide(&judgement(SpamLevel::None), Some(&policy), Sender::Gone)), "tagged [NOT SCANNED] ");
@@ -125,8 +135,14 @@ mod tests {
 
     #[test]
     fn spam_is_only_judged_where_it_was_asked_for() {
-        let judgement =
-            Judgement { at: Timestamp(0), verdict: Verdict::Clean, score: 99.0, level: SpamLevel::High, hits: Vec::new() };
+        let judgement = Judgement {
+            at: Timestamp(0),
+            verdict: Verdict::Clean,
+            score: 99.0,
+            level: SpamLevel::High,
+            hits: Vec::new(),
+            authentication: Default::default(),
+        };
         assert_eq!(
             decide(&judgement, Some(&domain(false, Action::Reject, Unscannable::Quarantine)), Sender::Waits),
             Decision::Deliver

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, SpamLevel, Timestamp};
+use super::{Authentication, Reply, SpamLevel, Timestamp};
 
 /// The virus scanner's answer. Only `Clean` lets a message reach delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub struct Judgement {
     pub level: SpamLevel,
     /// Most points first.
     pub hits: Vec<RuleHit>,
+    #[serde(default)]
+    pub authentication: Authentication,
 }
 
 /// What becomes of a message for one recipient: a value with its reason; somebody else acts on it.

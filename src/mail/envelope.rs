@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Domain, QueueId, ReversePath, Timestamp};
+use super::{Address, Domain, Finding, QueueId, ReversePath, Timestamp};
 
 /// Everything about a message except its content. Written once, in the `Accepted` record; what changes later is `Progress`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     pub id: QueueId,
     pub received_at: Timestamp,
@@ -21,7 +21,7 @@ pub struct Envelope {
 }
 
 /// The host that handed us the message, as the session saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Client {
     pub address: IpAddr,
     /// Its name in DNS, when it has one.
@@ -33,6 +33,9 @@ pub struct Client {
     pub protocol: Protocol,
     /// TLS version and cipher suite, when the session was encrypted.
     pub tls: Option<String>,
+    /// What the checks found out about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// The transmission type of RFC 3848 and RFC 6531, as `Received` names it.

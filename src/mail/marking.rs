@@ -142,6 +142,7 @@ mod tests {
                 helo: "out.sender.example".into(),
                 protocol: Protocol::Esmtps,
                 tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384".into()),
+                findings: Vec::new(),
             },
             reverse_path: "joe@sender.example".parse().unwrap(),
             parameters: MailParameters::default(),
@@ -154,7 +155,14 @@ mod tests {
         let hits = (0..12)
             .map(|number| RuleHit { rule: format!("SOME_RULE_{number}"), points: 1.25, evidence: String::new() })
             .collect();
-        let judgement = Judgement { at: Timestamp(0), verdict: Verdict::Clean, score: 7.4, level: SpamLevel::Med, hits };
+        let judgement = Judgement {
+            at: Timestamp(0),
+            verdict: Verdict::Clean,
+            score: 7.4,
+            level: SpamLevel::Med,
+            hits,
+            authentication: Default::default(),
+        };
         let hostname = Domain::parse("mx1.isp.example").unwrap();
         let rewrite = mark(b"A: 1\r\n\r\ntext", envelope, Some(&judgement), decision, &hostname);
         let Some(Segment::Insert(bytes)) = rewrite.segments.first() else { panic!("our fields come first") };

@@ -6,6 +6,7 @@
 mod address;
 mod decision;
 mod envelope;
+mod finding;
 mod headers;
 mod ids;
 mod level;
@@ -19,6 +20,7 @@ mod time;
 pub use address::{Address, AddressError, Domain, Host, Mailbox, ReversePath};
 pub use decision::{Decision, Judgement, RuleHit, Verdict};
 pub use envelope::{BodyKind, Client, Envelope, MailParameters, Notify, Protocol, Recipient, Ret};
+pub use finding::{Authentication, Finding};
 pub use headers::{Field, HeaderSection};
 pub use ids::{IdSource, QueueId, SessionId};
 pub use level::{Action, SpamLevel};

@@ -133,6 +133,46 @@ impl Reply {
         Reply::new(550, Enhanced(5, 7, 1), "Message refused as spam")
     }
 
+    pub fn dmarc(author: &super::Domain) -> Reply {
+        Reply::new(550, Enhanced(5, 7, 26), format!("Message rejected by the DMARC policy of {author}"))
+    }
+
+    /// For the client's own check, in the words of the contract.
+    pub fn no_reverse_name() -> Reply {
+        Reply::new(550, Enhanced(5, 7, 1), "Client host rejected: cannot find your reverse hostname")
+    }
+
+    /// DNS did not answer: never a permanent refusal.
+    pub fn no_reverse_name_yet() -> Reply {
+        Reply::new(450, Enhanced(4, 7, 1), "Client host rejected: cannot find your reverse hostname")
+    }
+
+    pub fn may_be_forged(name: &super::Domain) -> Reply {
+        Reply::new(550, Enhanced(5, 7, 1), format!("Client host rejected: {name} may be forged (its address is not yours)"))
+    }
+
+    pub fn dynamic_name(name: &super::Domain) -> Reply {
+        let text = format!("Client host rejected: {name} looks like a dial-up or DSL line; use your provider's mail relay");
+        Reply::new(550, Enhanced(5, 7, 1), text)
+    }
+
+    pub fn helo_mismatch(helo: &str, client: std::net::IpAddr) -> Reply {
+        let text = format!("EHLO rejected: inconsistent hostname / IP address {helo} [{client}]");
+        Reply::new(550, Enhanced(5, 7, 1), text)
+    }
+
+    pub fn no_such_recipient() -> Reply {
+        Reply::new(550, Enhanced(5, 1, 1), "No such user here")
+    }
+
+    pub fn too_fast() -> Reply {
+        Reply::new(450, Enhanced(4, 7, 1), "Too much from you in a short time, try again later")
+    }
+
+    pub fn banned() -> Reply {
+        Reply::new(421, Enhanced(4, 7, 0), "Your address is blocked for now, try again later")
+    }
+
     pub fn disk_full() -> Reply {
         Reply::new(452, Enhanced(4, 3, 1), "Insufficient system storage")
     }

@@ -7,7 +7,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -27,6 +27,8 @@ const ADDRESSES_MAX: usize = 32;
 const MAIL_EXCHANGERS_MAX: usize = 32;
 /// PTR names of one address. Shared hosts have thousands; each would be looked up in turn.
 const NAMES_MAX: usize = 20;
+/// TXT records of one name; busy domains have dozens for all sorts of proofs.
+const TEXTS_MAX: usize = 100;
 /// A customer who mends a PTR or MX is not told "not found" for longer than this.
 const NOT_FOUND_KEPT: Duration = Duration::from_secs(5 * 60);
 /// Questions under way over one connection to a server; hickory's 32 makes busy gateways fail.
@@ -142,6 +144,30 @@ impl Resolver for Dns {
             let mut names = self.ask(reverse, RecordType::PTR, pick).await?;
             names.truncate(NAMES_MAX);
             Ok(names)
+        })
+    }
+
+    fn texts<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Vec<u8>>, DnsError>> {
+        Box::pin(async move {
+            let pick = |data: &RData| match data {
+                RData::TXT(text) => Some(text.txt_data.concat()),
+                _ => None,
+            };
+            let mut texts = self.ask(full_name(name)?, RecordType::TXT, pick).await?;
+            texts.truncate(TEXTS_MAX);
+            Ok(texts)
+        })
+    }
+
+    fn v4_addresses<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Ipv4Addr>, DnsError>> {
+        Box::pin(async move {
+            let pick = |data: &RData| match data {
+                RData::A(address) => Some(address.0),
+                _ => None,
+            };
+            let mut addresses = self.ask(full_name(name)?, RecordType::A, pick).await?;
+            addresses.truncate(ADDRESSES_MAX);
+            Ok(addresses)
         })
     }
 }

@@ -14,7 +14,7 @@ mod disk;
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ pub trait Resolver: Send + Sync + 'static {
     fn mail_exchangers<'a>(&'a self, domain: &'a Domain) -> Pending<'a, Result<Vec<MailExchanger>, DnsError>>;
     /// The PTR names of an address.
     fn names<'a>(&'a self, address: IpAddr) -> Pending<'a, Result<Vec<Domain>, DnsError>>;
+    /// TXT of a name, CNAMEs followed: each record with its character strings joined, as bytes (RFC 7208 §3.3).
+    fn texts<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Vec<u8>>, DnsError>>;
+    /// A of a name, CNAMEs followed, as DNS lists answer (RFC 5782 §2.1).
+    fn v4_addresses<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Ipv4Addr>, DnsError>>;
 }
 
 /// One MX record.

@@ -100,6 +100,7 @@ impl Notice<'_> {
                 helo: self.hostname.to_string(),
                 protocol: Protocol::Local,
                 tls: None,
+                findings: Vec::new(),
             },
             reverse_path: ReversePath::Null,
             parameters: MailParameters {

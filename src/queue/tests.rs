@@ -86,7 +86,14 @@ impl House {
     }
 
     async fn judge(&self, id: QueueId, verdict: Verdict, decision: Decision) -> Arc<Entry> {
-        let judgement = Judgement { at: self.clock.now(), verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new() };
+        let judgement = Judgement {
+            at: self.clock.now(),
+            verdict,
+            score: 0.0,
+            level: SpamLevel::None,
+            hits: Vec::new(),
+            authentication: Default::default(),
+        };
         let recipients = self.store.entry(id).await.unwrap().envelope.recipients.len();
         self.queue.judged(id, judgement, vec![decision; recipients]).await.unwrap()
     }
@@ -473,8 +480,14 @@ async fn commands_that_race_leave_schedule_and_store_of_one_mind() {
 async fn a_caller_who_goes_away_does_not_lose_what_became_durable() {
     let house = House::new().await;
     let id = house.accept("ann@sender.example", TO).await;
-    let judgement =
-        Judgement { at: house.clock.now(), verdict: Verdict::Clean, score: 0.0, level: SpamLevel::None, hits: Vec::new() };
+    let judgement = Judgement {
+        at: house.clock.now(),
+        verdict: Verdict::Clean,
+        score: 0.0,
+        level: SpamLevel::None,
+        hits: Vec::new(),
+        authentication: Default::default(),
+    };
     let _ = timeout(Duration::ZERO, house.queue.judged(id, judgement, vec![Decision::Deliver])).await;
     assert_eq!(house.delivery().await.entry.envelope.id, id);
 }

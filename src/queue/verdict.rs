@@ -61,7 +61,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(5_000);
 
     fn judgement(verdict: Verdict) -> Judgement {
-        Judgement { at: NOW, verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new() }
+        Judgement { at: NOW, verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new(), authentication: Default::default() }
     }
 
     #[track_caller]

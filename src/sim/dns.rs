@@ -1,7 +1,7 @@
 //! DNS as data.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::mail::Domain;
@@ -13,7 +13,8 @@ pub struct Zone {
     pub addresses: HashMap<Domain, Vec<IpAddr>>,
     pub mail_exchangers: HashMap<Domain, Vec<MailExchanger>>,
     pub names: HashMap<IpAddr, Vec<Domain>>,
-    /// A name or an address: every question about it is `Temporary`. With `a `, `mx ` or `ptr ` in front: this one only.
+    pub texts: HashMap<Domain, Vec<Vec<u8>>>,
+    /// A name or an address: every question about it is `Temporary`. With `a `, `mx `, `ptr ` or `txt ` in front: this one only.
     pub fail: HashSet<String>,
 }
 
@@ -51,6 +52,11 @@ impl Dns {
     /// PTR only.
     pub fn name(self, address: &str, name: &str) -> Dns {
         self.change(|zone| zone.names.entry(ip(address)).or_default().push(domain(name)));
+        self
+    }
+
+    pub fn text(self, name: &str, text: &str) -> Dns {
+        self.change(|zone| zone.texts.entry(domain(name)).or_default().push(text.as_bytes().to_vec()));
         self
     }
 
@@ -104,6 +110,22 @@ impl Resolver for Dns {
 
     fn names<'a>(&'a self, address: IpAddr) -> Pending<'a, Result<Vec<Domain>, DnsError>> {
         Box::pin(async move { self.answer("ptr", address.to_string(), |zone| zone.names.get(&address)) })
+    }
+
+    fn texts<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Vec<u8>>, DnsError>> {
+        Box::pin(async move { self.answer("txt", name.to_string(), |zone| zone.texts.get(name)) })
+    }
+
+    fn v4_addresses<'a>(&'a self, name: &'a Domain) -> Pending<'a, Result<Vec<Ipv4Addr>, DnsError>> {
+        Box::pin(async move {
+            let addresses = self.answer("a", name.to_string(), |zone| zone.addresses.get(name))?;
+            let v4 = |address: &IpAddr| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            };
+            let addresses: Vec<_> = addresses.iter().filter_map(v4).collect();
+            if addresses.is_empty() { Err(DnsError::NotFound) } else { Ok(addresses) }
+        })
     }
 }
 

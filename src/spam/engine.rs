@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::patterns::{Matched, Patterns, evidence_of};
 use super::rules::{self, Condition, Family, Rule, RuleErrors, RuleFile, Thresholds};
 use super::text::evidence;
-use crate::mail::{RuleHit, SpamLevel};
+use crate::mail::{Finding, RuleHit, SpamLevel};
 
 /// The rule files that the binary carries, in the order of their names, as [`Engine::load`] reads a directory.
 const BUILTIN: [(&str, &str); 7] = [
@@ -78,7 +78,9 @@ impl Engine {
         let named: Vec<(&str, SpamLevel)> = found.iter().filter_map(|(rule, _)| Some((rule.id.as_str(), rule.level?))).collect();
         let names = |hit: &RuleHit| named.iter().any(|(id, _)| *id == hit.rule);
         let named_level = named.iter().map(|(_, level)| *level).max().unwrap_or_default();
-        let hits = self.capped(found);
+        let mut hits = self.capped(found);
+        hits.extend(facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of));
+        hits.sort_by(|one, other| other.points.total_cmp(&one.points));
         let score = rounded(hits.iter().map(|hit| hit.points).sum());
         // A rule that names its level decides, unless the others alone reach a higher one: a test string for the level low
         // must not be a way to make real spam pass as low.
@@ -156,6 +158,9 @@ impl Engine {
             }
             Condition::Exists(name) => facts.headers.has(name).then(String::new),
             Condition::Missing(name) => (!facts.headers.has(name)).then(String::new),
+            Condition::Finding(id) => {
+                facts.findings.iter().find(|finding| finding.id == *id).map(|finding| evidence(&finding.evidence))
+            }
             Condition::Check(check) => (check.run)(facts).map(|found| evidence(&found)),
             Condition::Not(inner) => holds(inner).is_none().then(String::new),
             Condition::Any(inner) => inner.iter().find_map(holds),
@@ -172,6 +177,12 @@ impl Engine {
         let facts = Facts::gather(&envelope, message.as_bytes());
         Ok(self.holds(&rule.condition, &facts, &self.patterns.search(&facts)).is_some())
     }
+}
+
+/// A finding with points of its own: `listed zen.lists.example` is the hit `LISTED` with its zone as evidence.
+fn hit_of(finding: &Finding) -> RuleHit {
+    let rule = finding.id.to_ascii_uppercase().replace('-', "_");
+    RuleHit { rule, points: rounded(finding.points), evidence: evidence(&finding.evidence) }
 }
 
 fn first_evidence(found: Vec<String>) -> String {

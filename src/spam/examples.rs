@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::mail::{Address, Client, Envelope, MailParameters, Protocol, Recipient, ReversePath, SessionId, Timestamp};
+use crate::mail::{Address, Client, Envelope, Finding, MailParameters, Protocol, Recipient, ReversePath, SessionId, Timestamp};
 
 /// Examples arrive on Friday, 20 November 2026, 22:36 UTC.
 const ARRIVAL: Timestamp = Timestamp(1_795_214_160_000);
@@ -28,6 +28,8 @@ pub(super) struct DoorExample {
     /// The envelope's sender; empty: null.
     sender: Option<String>,
     recipient: Option<String>,
+    /// What the checks found out, by id.
+    findings: Vec<String>,
 }
 
 impl Example {
@@ -55,6 +57,7 @@ impl DoorExample {
             helo: read(&self.helo, "mail.example.com")?,
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: self.findings.iter().map(|id| Finding::new(id, "")).collect(),
         };
         let envelope = Envelope {
             id: SessionId::from_u64(0).expect("zero has less than 60 bits").message(1),

@@ -54,6 +54,7 @@ enum ConditionWritten {
     Header(HeaderWritten),
     Exists(String),
     Missing(String),
+    Finding(String),
     All(Vec<ConditionWritten>),
     Any(Vec<ConditionWritten>),
     AtLeast(AtLeastWritten),
@@ -106,9 +107,14 @@ pub(super) struct Rule {
 
 pub(super) enum Condition {
     Pattern(PatternId),
-    Header { name: String, matches: Regex },
+    Header {
+        name: String,
+        matches: Regex,
+    },
     Exists(String),
     Missing(String),
+    /// What the checks found out, by its id.
+    Finding(String),
     All(Vec<Condition>),
     Any(Vec<Condition>),
     AtLeast(usize, Vec<Condition>),
@@ -238,6 +244,7 @@ impl Reader {
             }
             Written::Exists(name) => field_name(name).map(Condition::Exists),
             Written::Missing(name) => field_name(name).map(Condition::Missing),
+            Written::Finding(id) => Ok(Condition::Finding(id)),
             Written::Check(name) => named_check(&name),
             Written::Not(inner) => return Some(Condition::Not(Box::new(self.condition(*inner, depth + 1, mistakes)?))),
             Written::All(inner) => return self.conditions(inner, depth, mistakes).map(Condition::All),

@@ -501,6 +501,7 @@ mod tests {
             score: f32::NAN,
             level: SpamLevel::None,
             hits: vec![hit],
+            authentication: Default::default(),
         });
         let draft = Draft::state(Kind::Judged, entry(1, 1).envelope.id, &progress);
         assert_eq!(read_state(&draft.meta).unwrap().judgement.unwrap().score, 0.0);

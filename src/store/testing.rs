@@ -26,6 +26,7 @@ pub fn entry(number: u32, recipients: usize) -> Entry {
             helo: "mail.sender.example".into(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: ReversePath::Null,
         parameters: MailParameters::default(),

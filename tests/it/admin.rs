@@ -95,6 +95,7 @@ impl House {
                 helo: "mail.sender.example".to_owned(),
                 protocol: Protocol::Esmtp,
                 tls: None,
+                findings: Vec::new(),
             },
             reverse_path: "joe@sender.example".parse().unwrap(),
             parameters: MailParameters::default(),
@@ -103,7 +104,14 @@ impl House {
         };
         let body = ReceivedBody::from_bytes(bytes::Bytes::from_static(content));
         self.queue.accept(envelope, body).await.unwrap();
-        let judgement = Judgement { at: NOW, verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new() };
+        let judgement = Judgement {
+            at: NOW,
+            verdict,
+            score: 0.0,
+            level: SpamLevel::None,
+            hits: Vec::new(),
+            authentication: Default::default(),
+        };
         self.queue.judged(id, judgement, vec![decision; recipients.len()]).await.unwrap();
         id
     }

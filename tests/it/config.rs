@@ -137,7 +137,7 @@ fn domains_of_all_files_are_put_together() {
     assert_eq!(names, ["one.example", "xn--bcher-kva.example"]);
     let domain = config.domain(&Domain::parse("bücher.example").unwrap()).unwrap();
     assert_eq!(domain.file, dir.path().join("domains/b.toml"));
-    assert!(!domain.greylist);
+    assert_eq!(domain.greylist, feedgate::config::Greylisting::Off);
     assert_eq!(domain.lifetime, config.queue.lifetime, "a domain has the lifetime of the queue unless it says otherwise");
     assert_eq!(config.data_dir, dir.path().join("data"), "relative paths start beside the file");
     assert_eq!(config.clamav.addresses[0].to_string(), format!("unix:{}", dir.path().join("clamd.ctl").display()));

@@ -334,7 +334,14 @@ fn tried_once(recipient: &mut feedgate::mail::RecipientProgress) {
 
 fn judge(progress: &mut Progress) {
     let level = SpamLevel::default();
-    progress.judgement = Some(Judgement { at: NOW, verdict: Verdict::Clean, score: 0.5, level, hits: Vec::new() });
+    progress.judgement = Some(Judgement {
+        at: NOW,
+        verdict: Verdict::Clean,
+        score: 0.5,
+        level,
+        hits: Vec::new(),
+        authentication: Default::default(),
+    });
     progress.recipients.iter_mut().for_each(|recipient| recipient.decision = Some(Decision::Deliver));
 }
 
@@ -382,6 +389,7 @@ fn envelope(number: u32, recipients: usize) -> Envelope {
             helo: "mail.sender.example".into(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: ReversePath::Null,
         parameters: MailParameters::default(),

@@ -79,6 +79,14 @@ pub struct Gateway {
 /// What a gateway has said so far.
 type Log = Arc<Mutex<Vec<String>>>;
 
+/// Tests send everything from one address.
+pub const UNLIMITED: &str = "sessions_per_client = \"10000000/1m\"\nmessages_per_client = \"10000000/1m\"\n\
+    recipients_per_client = \"10000000/1m\"\nerrors_per_client = \"10000000/1m\"\nmessages_per_sender_domain = \"10000000/1m\"\n";
+
+/// Tests that are not about checks of the client have none.
+pub const UNCHECKED: &str = "[checks]\nreverse_dns = \"off\"\nforward_confirmed = \"off\"\ndynamic_name = \"off\"\n\
+    helo = \"off\"\ndmarc = \"off\"\nearly_talker_wait = \"0s\"\n";
+
 /// What every test configuration begins with. DNS leads nowhere, at once.
 fn preamble(directory: &Path, clamd: &Path) -> String {
     format!(
@@ -87,7 +95,7 @@ fn preamble(directory: &Path, clamd: &Path) -> String {
          [dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"1s\"\n\
          [clamav]\naddress = [\"unix:{}\"]\n\
          [admin]\nlisten = \"\"\n[log]\nformat = \"json\"\n\
-         [limits]\nconnections_per_client = 500\n",
+         [limits]\nconnections_per_client = 500\n{UNLIMITED}{UNCHECKED}",
         directory.join("data").display(),
         clamd.display()
     )

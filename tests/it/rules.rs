@@ -25,6 +25,7 @@ fn envelope(size: usize) -> Envelope {
             helo: "mail.example.net".to_owned(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: "bounce@mail.example.net".parse::<ReversePath>().unwrap(),
         parameters: MailParameters::default(),

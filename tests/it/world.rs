@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use feedgate::checks::{Greylist, ReverseNames};
+use feedgate::checks::Checks;
 use feedgate::config::{Config, Current};
 use feedgate::daemon::serve_session;
 use feedgate::flow::Flow;
@@ -34,6 +34,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use peer::Peer;
+
+use crate::gateway::{UNCHECKED, UNLIMITED};
 
 /// How long anything may take in real time before a test gives up; reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,11 +115,16 @@ impl World {
     }
 
     async fn start(&mut self) {
-        let text = format!(
-            "hostname = \"mx1.feedgate.test\"\ndata_dir = {:?}\n{}",
+        let mut text = format!(
+            "hostname = \"mx1.feedgate.test\"\ndata_dir = {:?}\n{}\n",
             self.directory.path().display().to_string(),
             self.settings
         );
+        for (section, common) in [("[checks]", UNCHECKED.to_owned()), ("[limits]", format!("[limits]\n{UNLIMITED}"))] {
+            if !text.contains(section) {
+                text.push_str(&common);
+            }
+        }
         let config = Config::parse(&text, Path::new("feedgate.toml")).unwrap_or_else(|errors| panic!("{errors}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let settings = StoreSettings { reserve: config.queue.reserve, ..StoreSettings::default() };
@@ -127,6 +134,7 @@ impl World {
 
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let resolver = Arc::clone(&self.dns) as Arc<dyn Resolver>;
+        let transport = Arc::new(self.network.clone()) as Arc<dyn Transport>;
         let ids = Arc::new(IdSource::new(recovery.highest));
         let (history, lines) = mpsc::channel(100_000);
         let maillog = MailLog::new(Arc::new(Metrics::new()), Some(history));
@@ -138,11 +146,10 @@ impl World {
             clock: Arc::clone(&clock),
             resolver: Arc::clone(&resolver),
             scanner: Arc::clone(&self.scanner) as Arc<dyn Scanner>,
-            transport: Arc::new(self.network.clone()) as Arc<dyn Transport>,
-            greylist: Greylist::new(store.memory("greylist")),
+            checks: Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport)),
+            transport,
             store,
             queue,
-            reverse_names: ReverseNames::new(resolver, clock),
             engine: ArcSwap::from_pointee(Engine::builtin()),
             maillog,
             tls_memory: TlsMemory::default(),

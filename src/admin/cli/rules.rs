@@ -119,6 +119,7 @@ fn envelope(content: &[u8], client: IpAddr, helo: Option<String>, sender: Option
         id: IdSource::new(None).next(now).message(1),
         received_at: now,
         client: Client {
+            findings: Vec::new(),
             address: client,
             helo: helo.unwrap_or_else(|| name.as_ref().map(ToString::to_string).unwrap_or_else(|| "localhost".to_owned())),
             reverse_name: name,

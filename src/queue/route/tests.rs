@@ -33,6 +33,12 @@ impl Resolver for Names {
     fn names<'a>(&'a self, _: IpAddr) -> Pending<'a, Result<Vec<Domain>, DnsError>> {
         Box::pin(async { Err(DnsError::NotFound) })
     }
+    fn texts<'a>(&'a self, _: &'a Domain) -> Pending<'a, Result<Vec<Vec<u8>>, DnsError>> {
+        Box::pin(async { Err(DnsError::NotFound) })
+    }
+    fn v4_addresses<'a>(&'a self, _: &'a Domain) -> Pending<'a, Result<Vec<std::net::Ipv4Addr>, DnsError>> {
+        Box::pin(async { Err(DnsError::NotFound) })
+    }
 }
 
 fn names() -> Names {

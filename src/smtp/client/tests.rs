@@ -24,6 +24,7 @@ pub(super) fn envelope(from: &str, to: &[&str]) -> Envelope {
             helo: "sender.example".into(),
             protocol: Protocol::Esmtp,
             tls: None,
+            findings: Vec::new(),
         },
         reverse_path: from.parse::<ReversePath>().unwrap(),
         parameters: MailParameters::default(),

@@ -12,7 +12,7 @@ mod mime;
 
 use std::net::IpAddr;
 
-use crate::mail::{Envelope, Protocol, Timestamp};
+use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 
 use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
@@ -24,6 +24,8 @@ pub(super) use mime::{Flaw, Mime};
 
 /// What is known about a message when it is judged. Gathered once, then only read.
 pub struct Facts {
+    /// What the checks found out, besides what the door saw.
+    pub(super) findings: Vec<Finding>,
     /// Absent for messages made here.
     pub(super) door: Option<Door>,
     pub(super) received_at: Timestamp,
@@ -80,6 +82,7 @@ impl Facts {
         let cut = envelope.size > content.len() as u64;
         let headers = Headers::read(content);
         let mut facts = Facts {
+            findings: envelope.client.findings.clone(),
             door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
             received_at: envelope.received_at,
             from_text: headers.author_text(),
@@ -99,6 +102,12 @@ impl Facts {
             facts.mime.attachments.iter().flat_map(|attachment| &attachment.names).map(String::as_str).collect();
         facts.attachment_names = prefix(&names.join("\n"), TEXT_MAX).to_owned();
         facts
+    }
+
+    /// With more that was found out elsewhere.
+    pub fn with(mut self, findings: &[Finding]) -> Facts {
+        self.findings.extend_from_slice(findings);
+        self
     }
 
     /// The author's mailbox: the first that has an address, since clients show that one.

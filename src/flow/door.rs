@@ -1,0 +1,141 @@
+//! RECEIVE, in detail: the questions that a recipient must pass, in the order in which they are asked, and who may ask for mail.
+//!
+//! The cheap and the final come first, what may change with time comes last. Whatever cannot be found out lets the client pass:
+//! nothing here loses mail. The domain's own settings count, so these questions are asked at RCPT and not before.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Flow;
+use crate::checks::{ClientReport, GreylistAnswer};
+use crate::config::{Config, Greylisting, HopHost, NextHop};
+use crate::mail::{Address, Client, Domain, Enhanced, Mailbox, Reply, ReversePath, SessionId};
+use crate::queue::{By, Drain};
+
+/// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
+fn is_same(one: IpAddr, other: IpAddr) -> bool {
+    one.to_canonical() == other.to_canonical()
+}
+
+/// The mailbox a recipient means, when mail for it is taken here: a served domain, or our own postmaster (RFC 5321 §4.5.1).
+pub(super) fn served(config: &Config, _client: &Client, _from: &ReversePath, mailbox: Mailbox) -> Result<Address, Reply> {
+    let no_postmaster = || Reply::new(550, Enhanced(5, 1, 1), "No postmaster mailbox is configured here");
+    let address = match mailbox {
+        Mailbox::Postmaster => return config.postmaster.clone().ok_or_else(no_postmaster),
+        Mailbox::Address(address) => address,
+    };
+    match address.domain() {
+        Some(domain) if config.domain(domain).is_some() => Ok(address),
+        Some(domain) if *domain == config.hostname && address.is_postmaster() => {
+            config.postmaster.clone().ok_or_else(no_postmaster)
+        }
+        _ => Err(Reply::not_served()),
+    }
+}
+
+impl Flow {
+    /// What DNS and greeting say about the client, by the words of the domain that it writes to.
+    pub(super) async fn welcome(&self, config: &Config, client: &Client, to: &Address) -> Result<Arc<ClientReport>, Reply> {
+        let modes = to.domain().and_then(|domain| config.domain(domain)).map_or(config.checks.modes, |domain| domain.checks);
+        if config.allows(client.address) {
+            return Ok(Arc::default());
+        }
+        let report = self.checks.clients.report(config, client.address, &client.helo).await;
+        match report.refusal(&modes, client) {
+            Some(reply) => Err(reply),
+            None => Ok(report),
+        }
+    }
+
+    /// How often the client, its network and the sender's domain may ask.
+    pub(super) fn within_limits(&self, config: &Config, client: &Client, from: &ReversePath) -> Result<(), Reply> {
+        if config.allows(client.address) {
+            return Ok(());
+        }
+        self.checks.limiter.recipient(&config.limits, client.address, from, self.now())
+    }
+
+    /// Whether the customer has such a mailbox.
+    pub(super) async fn exists(&self, config: &Config, client: &Client, from: &ReversePath, to: &Address) -> Result<(), Reply> {
+        let Some(domain) = to.domain().and_then(|domain| config.domain(domain)) else { return Ok(()) };
+        self.checks.recipients.exists(domain, client, from, to).await
+    }
+
+    /// A first try of somebody new is put off.
+    pub(super) async fn greylisted(
+        &self,
+        config: &Config,
+        sid: SessionId,
+        client: &Client,
+        _report: &ClientReport,
+        from: &ReversePath,
+        to: &Address,
+    ) -> Result<(), Reply> {
+        let domain = to.domain().and_then(|domain| config.domain(domain));
+        let wanted = domain.is_some_and(|domain| domain.greylist != Greylisting::Off);
+        if !wanted || config.allows(client.address) {
+            return Ok(());
+        }
+        match self.checks.greylist.check(&config.greylist, client.address, from, to, self.now()).await {
+            GreylistAnswer::Pass => Ok(()),
+            GreylistAnswer::Wait { seconds } => {
+                self.maillog.greylisted(self.now(), sid, client.address, from, &to.to_string(), seconds);
+                Err(Reply::greylisted(seconds))
+            }
+        }
+    }
+
+    /// Before the message is judged: what is known about its client by now.
+    pub(super) async fn describe_client(&self, client: &mut Client) {
+        let report = self.checks.clients.report(&self.config(), client.address, &client.helo).await;
+        (client.reverse_name, client.reverse_confirmed) = (report.name.clone(), report.confirmed);
+        client.findings.extend(report.findings.iter().cloned());
+    }
+
+    /// ETRN (RFC 1985): a customer's server is back and asks for its mail. Only for the servers that the domain's settings name,
+    /// known by their address.
+    pub async fn drain(&self, sid: SessionId, client: &Client, argument: &str) -> Reply {
+        let refuse = |reply: Reply| {
+            self.maillog.refused(self.now(), sid, client.address, "command", None, Some(argument), &reply);
+            reply
+        };
+        // RFC 1985 §5.3: `@domain` would mean its subdomains too, `#name` a queue; neither exists here.
+        let Ok(domain) = argument.parse::<Domain>() else {
+            return refuse(Reply::new(501, Enhanced(5, 5, 4), "Syntax: ETRN domain"));
+        };
+        if !self.is_server_of(client.address, &domain).await {
+            return refuse(Reply::new(459, Enhanced(4, 7, 1), "This is not yours to ask for"));
+        }
+        let by = By { name: format!("the server {}", client.address.to_canonical()), reason: "ETRN".to_owned() };
+        match self.queue.drain(&domain, by) {
+            Drain::Started => Reply::new(250, Enhanced(2, 0, 0), format!("Ok, queue for {domain} started")),
+            Drain::TooSoon => {
+                refuse(Reply::new(458, Enhanced(4, 4, 5), format!("The queue for {domain} was started a moment ago")))
+            }
+        }
+    }
+
+    /// Whether a client at this address may be offered ETRN: some domain's settings name the address itself.
+    pub fn is_server(&self, client: IpAddr) -> bool {
+        let names_it = |hop: &NextHop| matches!(hop.host, HopHost::Address(address) if is_same(address, client));
+        self.config().domains.values().any(|domain| domain.deliver_to.iter().any(names_it))
+    }
+
+    async fn is_server_of(&self, client: IpAddr, domain: &Domain) -> bool {
+        let config = self.config();
+        let Some(settings) = config.domain(domain) else { return false };
+        for hop in &settings.deliver_to {
+            let is_it = match &hop.host {
+                HopHost::Address(address) => is_same(*address, client),
+                HopHost::Name(name) => {
+                    let addresses = self.resolver.addresses(name).await.unwrap_or_default();
+                    addresses.iter().any(|address| is_same(*address, client))
+                }
+            };
+            if is_it {
+                return true;
+            }
+        }
+        false
+    }
+}
