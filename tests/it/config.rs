@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use feedgate::config::{Config, ConfigErrors, DomainConfig, Source, keys};
+use feedgate::config::{CheckMode, CheckModes, Config, ConfigErrors, DomainConfig, RecipientList, Recipients, Source, keys};
 use feedgate::mail::Domain;
 
 const BAD: &str = "tests/config/bad";
@@ -97,9 +97,23 @@ fn the_example_file_uncommented_holds_every_key_and_the_defaults_of_a_domain() {
     let hops = vec!["203.0.113.5".parse().unwrap(), "mail2.customer.example:2525".parse().unwrap()];
     let file = PathBuf::from("/etc/feedgate/feedgate.toml");
     // What has no default is shown with a value that makes sense.
-    let outage_lifetime_max = Some(std::time::Duration::from_secs(14 * 86_400));
-    assert_eq!(*domain, DomainConfig { file, outage_lifetime_max, ..DomainConfig::with_defaults(hops) });
-    assert!(config.alerts.command.is_some() && config.alerts.webhook.is_some());
+    let default = DomainConfig::with_defaults(hops);
+    let recipients = Recipients {
+        list: RecipientList::Here(vec!["sales@customer.example".to_owned(), "*+*@customer.example".to_owned()]),
+        callout_port: Some(2525),
+        ..default.recipients
+    };
+    let shown = DomainConfig {
+        file,
+        outage_lifetime_max: Some(std::time::Duration::from_secs(14 * 86_400)),
+        recipients,
+        relay_from: vec!["203.0.113.5/32".parse().unwrap()],
+        checks: CheckModes { reverse_dns: CheckMode::Score, ..default.checks },
+        ..default
+    };
+    assert_eq!(*domain, shown);
+    assert!(config.alerts.command.is_some() && config.alerts.webhook.is_some() && config.admin.public_url.is_some());
+    assert_eq!(config.checks.lists.len(), 1);
 
     for key in keys() {
         let name = key.rsplit('.').next().expect("has a name");
