@@ -7,6 +7,7 @@ mod clamd;
 mod config;
 mod crash;
 mod dialogs;
+mod dns;
 mod end_to_end;
 mod flow;
 mod forgetful;
