@@ -60,6 +60,9 @@ pub struct Spool {
     pub reserve_bytes: u64,
     /// New mail is taken.
     pub accepting: bool,
+    /// Durable changes of messages that the index would not have after kill -9; a start reads them from the journal.
+    #[serde(default)]
+    pub index_behind: u64,
 }
 
 /// `/healthz`

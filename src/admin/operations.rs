@@ -99,6 +99,7 @@ impl Operations {
                 free_bytes,
                 reserve_bytes: config.queue.reserve,
                 accepting: !self.store.is_full(),
+                index_behind: self.store.spool_stats().index_behind,
             },
             queue: self.queue.counts().await?,
             ledger: self.store.ledger().iter().map(|line| line.account).sum::<Account>(),
@@ -112,13 +113,14 @@ impl Operations {
         Ok(self.store.verify().await?)
     }
 
-    /// `/metrics`; the ledger's numbers are taken when they are asked for.
+    /// `/metrics`; the ledger's and the spool's numbers are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
         for line in self.store.ledger() {
             for (state, recipients) in line.account.named() {
                 self.metrics.ledger(&line.domain, state, recipients);
             }
         }
+        self.metrics.index_behind.set(self.store.spool_stats().index_behind as i64);
         self.metrics.render()
     }
 

@@ -52,6 +52,8 @@ pub struct Metrics {
     ledger: Family<Labels, Gauge<i64, AtomicI64>>,
     /// How many differences the last look at the ledger found.
     pub ledger_differences: Gauge<i64, AtomicI64>,
+    /// Durable changes that the spool's index does not have yet.
+    pub index_behind: Gauge<i64, AtomicI64>,
 }
 
 /// Domains with gauges of their own.
@@ -89,6 +91,7 @@ impl Metrics {
             history_left_out: Counter::default(),
             ledger: Family::default(),
             ledger_differences: Gauge::default(),
+            index_behind: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
         registry.register("smtp_sessions_open", "Open SMTP sessions", metrics.sessions.clone());
@@ -121,6 +124,8 @@ impl Metrics {
         let help = "What became of every recipient ever accepted, by domain and state";
         registry.register("ledger_recipients", help, metrics.ledger.clone());
         registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
+        let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
+        registry.register("spool_index_behind_changes", help, metrics.index_behind.clone());
         metrics.registry = registry;
         metrics
     }

@@ -144,6 +144,7 @@ mod tests {
                 data_dir: "/var/lib/feedgate".into(),
                 free_bytes: Some(12 << 30),
                 reserve_bytes: 256 << 20,
+                index_behind: 0,
                 accepting: true,
             },
             queue: Counts {
