@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use feedgate::config::Config;
 use feedgate::mail::{QueueId, Timestamp};
-use feedgate::queue::{OutageState, OutageView};
+use feedgate::queue::{OutageState, OutageView, Selector};
 use feedgate::sim::{At, Do, Server};
+use feedgate::store::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -340,4 +341,25 @@ async fn a_host_that_accepts_and_hangs_is_asked_by_one_probe_and_comes_back() {
     hanging.behave();
     probe(&world).await;
     world.while_time_passes(MINUTE, "the message", async || (server.received().len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_host_with_too_many_connections_gets_fewer_and_all_its_mail() {
+    let world = world("").await;
+    let full = Do::say("450 4.2.2 mailbox full");
+    let server = world.host(HOST, Server::new().sessions_max(4).recipient(MAX, full));
+    for number in 0..40 {
+        let id = world.take(&[MAX], &message(&format!("number {number}"))).await;
+        world.attempted(id, 1).await;
+    }
+    server.behave();
+    world.queue().retry(&Selector::default(), "ops").await.unwrap();
+    let shown = async || view(&world).await.filter(|view| view.state == OutageState::Busy);
+    let shown = world.until("it to be busy", shown).await;
+    assert!(shown.why.starts_with("421 4.3.2 The maximum number of concurrent connections"), "{shown:?}");
+    let away = |entry: &Arc<Entry>| entry.progress.recipients[0].failing_since.is_some();
+    assert!(!world.queued().await.iter().any(away), "none waits for an outage");
+    world.while_time_passes(MINUTE, "all of it", async || (server.received().len() == 40).then_some(())).await;
+    assert!(server.turned_away() < 40, "{} were turned away", server.turned_away());
+    world.until("it to be up", async || state(&world).await.is_none().then_some(())).await;
 }

@@ -83,6 +83,12 @@ pub(super) fn outage_text(outage: &OutageView, now: Timestamp) -> String {
     if *state == OutageState::Draining {
         return format!("{domain} is draining: {waiting} waiting after an outage since {} ({lasts})", moment(*since));
     }
+    if *state == OutageState::Busy {
+        return format!(
+            "{domain} has too many connections since {} ({lasts}), fewer go at a time, {waiting} waiting; {why}",
+            moment(*since)
+        );
+    }
     let mut text = format!("{domain} is {} since {} ({lasts}), {waiting} waiting", state.as_str(), moment(*since));
     if let Some(first_bounce) = first_bounce {
         text += &format!(", the first bounces {}", relative(*first_bounce, now));
