@@ -310,12 +310,16 @@ fn alerts(mut table: Table<'_>) -> Alerts {
 }
 
 fn webhook(value: &DeValue<'_>) -> Result<hyper::Uri, Fault> {
-    let url: hyper::Uri = parsed(value, "like \"http://127.0.0.1:9000/feedgate\"")?;
+    let help = "like \"https://alerts.isp.example/feedgate\"";
+    let url: hyper::Uri = parsed(value, help)?;
+    let names_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
     match (url.scheme_str(), url.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => Ok(url),
-        (Some("https"), _) => Err(Fault::new("begins with https:, which this version cannot call")
-            .help("call something near with http:, or let alerts.command run a program like curl")),
-        _ => Err(Fault::new("must begin with http:// and the name of a host")),
+        // Basic authentication is not spoken; a secret in the path is as good.
+        (Some("http" | "https"), _) if names_user => {
+            Err(Fault::new("names a user, and nobody would be told who that is").help(help))
+        }
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(url),
+        _ => Err(Fault::new("must begin with https:// or http:// and the name of a host").help(help)),
     }
 }
 
