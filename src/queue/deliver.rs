@@ -265,6 +265,7 @@ impl Shared {
         };
         let is_busy = self.state().schedule.refuses_some(slot, why, now);
         if is_busy {
+            self.maillog.metrics().slowed();
             let scopes = outcomes.iter_mut().filter_map(|outcome| match outcome {
                 Outcome::Retry { scope, .. } => Some(scope),
                 _ => None,
