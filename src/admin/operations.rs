@@ -137,7 +137,11 @@ impl Operations {
         let found = self.queue.list(&selection.selector(self.clock.now())?, after, limit + MORE_COUNTED).await?;
         let more = found.len().saturating_sub(limit);
         Ok(MessageList {
-            messages: found.iter().take(limit).map(|entry| MessageLine::new(entry)).collect(),
+            messages: found
+                .iter()
+                .take(limit)
+                .map(|entry| MessageLine::new(entry, |destination| self.queue.away(destination)))
+                .collect(),
             more,
             more_uncounted: more == MORE_COUNTED,
         })
@@ -153,7 +157,8 @@ impl Operations {
         let entry = self.entry(id).await?;
         let headers = self.headers(id).await;
         let lifetime_end = |recipient| self.queue.lifetime_end(&entry.envelope, &entry.progress, recipient);
-        Ok(Message::new(&entry, headers, lifetime_end, |domain| self.queue.extension(domain)))
+        let (extension, away) = (|domain: &_| self.queue.extension(domain), |destination: &_| self.queue.away(destination));
+        Ok(Message::new(&entry, headers, lifetime_end, extension, away))
     }
 
     pub async fn domain_list(&self) -> Answer<Vec<DomainView>> {
