@@ -102,8 +102,8 @@ pub(super) struct Outage {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing starts but a probe, and that not before `probe_at`.
-    Closed { probe_at: Timestamp, probe_began: Timestamp, is_probing: bool },
+    /// Nothing starts but a probe, and that not before `probe_at`. `asked_again`: somebody asked while one was out already.
+    Closed { probe_at: Timestamp, probe_began: Timestamp, is_probing: bool, asked_again: bool },
     /// So many at a time; `answered` since that number was last changed. `proven`: a message was answered for.
     Draining { places: usize, answered: usize, proven: bool },
     /// So many at a time; `answered` since that number was last changed.
@@ -135,7 +135,7 @@ pub(super) enum Answer {
 impl Outage {
     /// An attempt failed at a destination that was up.
     pub(super) fn begin(since: Timestamp, probe_at: Timestamp, why: String) -> Outage {
-        let phase = Phase::Closed { probe_at, probe_began: Timestamp(0), is_probing: false };
+        let phase = Phase::Closed { probe_at, probe_began: Timestamp(0), is_probing: false, asked_again: false };
         Outage { since, why, told: Stage::Untold, failures: 1, phase }
     }
 
@@ -228,8 +228,8 @@ impl Outage {
     }
 
     pub(super) fn probe_begins(&mut self, now: Timestamp) {
-        if let Phase::Closed { probe_began, is_probing, .. } = &mut self.phase {
-            (*probe_began, *is_probing) = (now, true);
+        if let Phase::Closed { probe_began, is_probing, asked_again, .. } = &mut self.phase {
+            (*probe_began, *is_probing, *asked_again) = (now, true, false);
         }
     }
 
@@ -254,12 +254,14 @@ impl Outage {
         }
     }
 
-    /// An operator who asked at `asked_at` wants to know now. One question, however many messages it was about.
+    /// An operator who asked at `asked_at` wants to know now. One question, however many messages it was about. A probe that
+    /// was out already may have missed what the operator knows: there is another one after it.
     pub(super) fn probe_now(&mut self, asked_at: Timestamp) {
-        if let Phase::Closed { probe_at, probe_began, .. } = &mut self.phase
+        if let Phase::Closed { probe_at, probe_began, is_probing, asked_again } = &mut self.phase
             && *probe_began < asked_at
         {
             *probe_at = asked_at.min(*probe_at);
+            *asked_again |= *is_probing;
         }
     }
 
@@ -319,11 +321,12 @@ impl Outage {
     fn closed_again(&mut self, now: Timestamp, why: String, wait: impl FnOnce(u32) -> Duration) {
         self.failures = self.failures.saturating_add(1);
         self.why = why;
-        let probe_began = match self.phase {
-            Phase::Closed { probe_began, .. } => probe_began,
-            Phase::Draining { .. } | Phase::Busy { .. } => now,
+        let (probe_began, asked_again) = match self.phase {
+            Phase::Closed { probe_began, asked_again, .. } => (probe_began, asked_again),
+            Phase::Draining { .. } | Phase::Busy { .. } => (now, false),
         };
-        self.phase = Phase::Closed { probe_at: now + wait(self.failures), probe_began, is_probing: false };
+        let probe_at = if asked_again { now } else { now + wait(self.failures) };
+        self.phase = Phase::Closed { probe_at, probe_began, is_probing: false, asked_again: false };
     }
 }
 

@@ -52,11 +52,11 @@ async fn take_with(world: &World, parameters: &str, content: &str) -> QueueId {
     queued_as(&peer.say(&format!("{content}.")).await)
 }
 
-/// Lets attempt after attempt be made until so much time has gone by, with the hourly sweep in between.
-async fn attempts_for(world: &World, id: QueueId, time: Duration) {
+/// Lets it be tried again and again until so much time has gone by, with the hourly sweep in between.
+async fn tries_for(world: &World, id: QueueId, time: Duration) {
     let end = world.now() + time;
     world.attempted(id, 1).await;
-    while world.now() < end && world.next_attempt(id).await.is_some() {
+    while world.now() < end && world.next_try(id).await {
         world.queue().sweep().await.unwrap();
     }
 }
@@ -85,7 +85,7 @@ async fn a_refusal_is_told_at_once_and_what_is_given_up_later_is_told_then() {
     let (_, _, fields) = read(&world.received(&sender, 1).await[0]);
     assert!(fields.contains(JANE) && !fields.contains(MAX), "{fields}");
     world.attempted(id, 1).await;
-    while world.next_attempt(id).await.is_some() {}
+    while world.next_try(id).await {}
     let (_, _, fields) = read(&world.received(&sender, 2).await[1]);
     assert!(fields.contains("Status: 4.4.7") && fields.contains(MAX) && !fields.contains(JANE), "{fields}");
 }
@@ -109,9 +109,9 @@ async fn late_mail_is_told_once_and_its_end_once() {
     let sender = world.stranger("sender.example", SENDER);
     world.host(PLAIN, busy());
     let id = world.take(&[MAX], &message("", "Die Rechnung ist nicht für Sie")).await;
-    attempts_for(&world, id, 4 * HOUR - 20 * MINUTE).await;
+    tries_for(&world, id, 4 * HOUR - 20 * MINUTE).await;
     assert_eq!(sender.sessions(), 0);
-    attempts_for(&world, id, 2 * HOUR).await;
+    tries_for(&world, id, 2 * HOUR).await;
     let (subject, words, fields) = read(&world.received(&sender, 1).await[0]);
     assert_eq!(subject, "Die Zustellung Ihrer Nachricht verzögert sich");
     assert!(words.contains("21.11.2026 um 06:36 Uhr"), "{words}");
@@ -119,7 +119,7 @@ async fn late_mail_is_told_once_and_its_end_once() {
         assert!(fields.contains(field), "{field} in {fields}");
     }
     world.told(id, "told: delayed: notice=").await;
-    attempts_for(&world, id, 8 * HOUR).await;
+    tries_for(&world, id, 8 * HOUR).await;
     let (_, _, fields) = read(&world.received(&sender, 2).await[1]);
     assert!(fields.contains("Action: failed\nStatus: 4.4.7"), "{fields}");
 }
@@ -131,10 +131,10 @@ async fn an_outage_is_not_told_unless_switched_on_and_told_once_also_after_a_res
         let mut world = World::new(&settings).await;
         let sender = world.stranger("sender.example", SENDER);
         let late = world.take(&[MAX], &message("", "hello")).await;
-        attempts_for(&world, late, 5 * HOUR).await;
+        tries_for(&world, late, 5 * HOUR).await;
         world.received(&sender, notices).await;
         world.restart().await;
-        attempts_for(&world, late, HOUR).await;
+        tries_for(&world, late, HOUR).await;
         // What comes later than a second notice would have.
         world.host(CUSTOMER, nobody(JANE));
         world.take(&[JANE], &message("", "hello")).await;
@@ -165,7 +165,7 @@ async fn nobody_is_told_of_a_delay_who_did_not_ask_or_is_no_person() {
     for id in &ids {
         world.attempted(*id, 1).await;
     }
-    attempts_for(&world, ids[6], HOUR).await;
+    tries_for(&world, ids[6], HOUR).await;
     world.queue().sweep().await.unwrap();
     let (_, _, fields) = read(&world.received(&sender, 1).await[0]);
     assert!(fields.contains(&ids[6].to_string()), "{fields}");

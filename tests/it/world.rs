@@ -19,7 +19,7 @@ use feedgate::daemon::serve_session;
 use feedgate::flow::Flow;
 use feedgate::mail::{IdSource, QueueId, RecipientProgress, Timestamp};
 use feedgate::outside::{Clock, Resolver, Scanner, Transport};
-use feedgate::queue::{Queue, Selector};
+use feedgate::queue::{OutageState, Queue, Selector};
 use feedgate::sim;
 use feedgate::smtp::{Timeouts, TlsMemory};
 use feedgate::spam::Engine;
@@ -307,6 +307,29 @@ impl World {
             }
         };
         self.until("the next attempt", ended).await
+    }
+
+    /// Lets time pass until somebody asks for the message's first destination again: an attempt, or a probe while that is away.
+    /// `false` when the message left the queue by that.
+    pub async fn next_try(&self, id: QueueId) -> bool {
+        let Some(entry) = self.entry(id).await else { return false };
+        let destination = entry.envelope.recipients[0].address.host().to_string();
+        let outage =
+            async || self.queue().outages().await.expect("they can be read").into_iter().find(|view| view.domain == destination);
+        if !outage().await.is_some_and(|view| view.state != OutageState::Draining) {
+            return self.next_attempt(id).await.is_some();
+        }
+        // None while a probe is out, as after a start.
+        let due = async || outage().await.map_or(Some(self.now()), |view| view.probe_at);
+        let due = self.until("a probe to be planned", due).await;
+        self.pass(due.since(self.now()));
+        let over = async || match outage().await {
+            None => Some(()),
+            Some(view) if view.state == OutageState::Draining => Some(()),
+            Some(view) => view.probe_at.filter(|next| *next > self.now()).map(|_| ()),
+        };
+        self.until("the end of the probe", over).await;
+        self.entry(id).await.is_some()
     }
 
     /// Waits until the server has taken so many messages.

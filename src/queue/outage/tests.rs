@@ -101,6 +101,21 @@ fn only_one_probe_is_out_and_an_operator_gets_one_for_one_question() {
 }
 
 #[test]
+fn who_asks_while_a_probe_is_out_gets_another_one_after_it() {
+    let mut outage = begun();
+    outage.probe_begins(at(30));
+    outage.probe_now(at(40));
+    outage.probe_now(at(40));
+    assert_eq!(outage.gate(), Gate::Shut);
+    outage.probe_failed(at(60), why(), wait);
+    assert_eq!(outage.gate(), Gate::Probe(at(60)));
+    outage.probe_begins(at(60));
+    outage.probe_now(at(40));
+    outage.probe_failed(at(61), why(), wait);
+    assert_eq!(outage.gate(), Gate::Probe(at(61 + 180)), "and only one");
+}
+
+#[test]
 fn alerts_come_once_each_at_the_start_at_half_and_at_nine_tenths() {
     let mut outage = begun();
     let end = at(1000);

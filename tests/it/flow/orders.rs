@@ -103,6 +103,7 @@ async fn mail_still_to_come_is_kept_too_and_over_crashes_until_the_domain_has_it
     world.queue().sweep().await.unwrap();
     assert_eq!((world.status(first).await, world.status(later).await), ("waiting", "waiting"));
     server.come_up();
+    world.pass(Duration::from_secs(1));
     world.queue().retry(&of_plain(), "ops").await.unwrap();
     world.received(&server, 2).await;
     world.until_gone(first).await;
