@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ClamdAddress, DomainConfig, HopHost, LevelPolicy, NextHop, Unscannable};
 use crate::mail::{
-    Client, Decision, Domain, Judgement, Origin, Progress, QueueId, RecipientProgress, ReversePath, Status as RecipientStatus,
-    Steering, Timestamp,
+    Client, Decision, Domain, Host, Judgement, Origin, Progress, QueueId, Recipient, RecipientProgress, ReversePath,
+    Status as RecipientStatus, Steering, Timestamp,
 };
 use crate::outside::ScannerHealth;
-use crate::queue::{Counts, DomainCounts, Extension, OutageView, Steered};
+use crate::queue::{Away, Counts, DomainCounts, Extension, OutageView, Steered};
 use crate::store::{Account, Entry};
 
 /// Recipients named in one line of a list.
@@ -60,6 +60,9 @@ pub struct Spool {
     pub reserve_bytes: u64,
     /// New mail is taken.
     pub accepting: bool,
+    /// Durable changes of messages that the index would not have after kill -9; a start reads them from the journal.
+    #[serde(default)]
+    pub index_behind: u64,
 }
 
 /// `/healthz`
@@ -102,12 +105,13 @@ pub struct MessageLine {
 pub struct RecipientLine {
     pub address: String,
     pub state: String,
-    /// What the next hop said last, or why it is in quarantine.
+    /// Why its server is away, what the next hop said last, or why it is in quarantine.
     pub text: String,
 }
 
 impl MessageLine {
-    pub fn new(entry: &Entry) -> MessageLine {
+    /// `away` tells which destinations are not tried now.
+    pub fn new(entry: &Entry, away: impl Fn(&Host) -> Option<Away>) -> MessageLine {
         let Entry { envelope, progress } = entry;
         let recipients = envelope.recipients.iter().zip(&progress.recipients);
         MessageLine {
@@ -116,7 +120,7 @@ impl MessageLine {
             size: envelope.size,
             sender: envelope.reverse_path.clone(),
             states: states(progress),
-            due: due(progress),
+            due: due(entry, &away),
             level: progress.judgement.as_ref().map(|judgement| judgement.level.as_str().to_owned()),
             virus: progress.judgement.as_ref().and_then(virus),
             recipients: recipients
@@ -126,6 +130,10 @@ impl MessageLine {
                     state: state.status.as_str().to_owned(),
                     text: match &state.status {
                         RecipientStatus::Quarantined { why, .. } => why.clone(),
+                        RecipientStatus::Waiting if !progress.awaits_scan() => match away(state.destination(recipient)) {
+                            Some(Away { destination, state, why, .. }) => format!("{destination} is {}: {why}", state.as_str()),
+                            None => state.last_reply.clone(),
+                        },
                         _ => state.last_reply.clone(),
                     },
                 })
@@ -154,12 +162,19 @@ fn states(progress: &Progress) -> Vec<String> {
     states
 }
 
-fn due(progress: &Progress) -> Option<Timestamp> {
+/// The next attempt at any of its recipients, or the next probe of their server.
+fn due(entry: &Entry, away: impl Fn(&Host) -> Option<Away>) -> Option<Timestamp> {
+    let Entry { envelope, progress } = entry;
     if progress.awaits_scan() {
         return Some(progress.scan_due);
     }
-    let waiting = progress.recipients.iter().filter(|recipient| recipient.status == RecipientStatus::Waiting);
-    waiting.map(|recipient| recipient.due).min()
+    let recipients = envelope.recipients.iter().zip(&progress.recipients);
+    let waiting = recipients.filter(|(_, state)| state.status == RecipientStatus::Waiting);
+    let next = |(recipient, state): (&Recipient, &RecipientProgress)| match away(state.destination(recipient)) {
+        Some(away) => away.probe_at,
+        None => Some(state.due),
+    };
+    waiting.filter_map(next).min()
 }
 
 fn virus(judgement: &Judgement) -> Option<String> {
@@ -216,21 +231,26 @@ pub struct RecipientState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reroute: Option<String>,
     pub failing_since: Option<Timestamp>,
+    /// Its server is away: it is tried when that answers a probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
     pub last_reply: String,
 }
 
 impl Message {
-    /// `lifetime_end` tells until when delivery to a recipient, by its index, is tried; `extension`, what was granted to a domain.
+    /// `lifetime_end` tells until when delivery to a recipient, by its index, is tried; `extension`, what was granted to a domain;
+    /// `away`, which destinations are not tried now.
     pub fn new(
         entry: &Entry,
         headers: Option<Headers>,
         lifetime_end: impl Fn(usize) -> Timestamp,
         extension: impl Fn(&Domain) -> Option<Extension>,
+        away: impl Fn(&Host) -> Option<Away>,
     ) -> Message {
         let Entry { envelope, progress } = entry;
         let scanned = !progress.awaits_scan();
         let recipients = envelope.recipients.iter().zip(&progress.recipients).enumerate();
-        let state = |(index, (recipient, state)): (usize, (&crate::mail::Recipient, &RecipientProgress))| {
+        let state = |(index, (recipient, state)): (usize, (&Recipient, &RecipientProgress))| {
             let waits = state.status == RecipientStatus::Waiting;
             let lives = waits || matches!(state.status, RecipientStatus::Held { .. });
             RecipientState {
@@ -244,6 +264,7 @@ impl Message {
                 extension: lives.then(|| extension(recipient.address.domain()?)).flatten(),
                 reroute: state.reroute.as_ref().map(ToString::to_string),
                 failing_since: state.failing_since,
+                away: if waits && scanned { away(state.destination(recipient)) } else { None },
                 last_reply: state.last_reply.clone(),
             }
         };

@@ -149,7 +149,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
 
 /// What `main` does when the gateway could not start or stopped with an error.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
-    exit_code(Err(Failure::CouldNot(format!("{error:#}"))))
+    let text = format!("{error:#}");
+    // Mistakes in the settings are errors in so many words.
+    exit_code(Err(if text.starts_with("error: ") { Failure::Configuration(text) } else { Failure::CouldNot(text) }))
 }
 
 fn exit_code(done: Result<(), Failure>) -> ExitCode {

@@ -99,6 +99,7 @@ impl Operations {
                 free_bytes,
                 reserve_bytes: config.queue.reserve,
                 accepting: !self.store.is_full(),
+                index_behind: self.store.spool_stats().index_behind,
             },
             queue: self.queue.counts().await?,
             ledger: self.store.ledger().iter().map(|line| line.account).sum::<Account>(),
@@ -112,13 +113,14 @@ impl Operations {
         Ok(self.store.verify().await?)
     }
 
-    /// `/metrics`; the ledger's numbers are taken when they are asked for.
+    /// `/metrics`; the ledger's and the spool's numbers are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
         for line in self.store.ledger() {
             for (state, recipients) in line.account.named() {
                 self.metrics.ledger(&line.domain, state, recipients);
             }
         }
+        self.metrics.index_behind.set(self.store.spool_stats().index_behind as i64);
         self.metrics.render()
     }
 
@@ -135,7 +137,11 @@ impl Operations {
         let found = self.queue.list(&selection.selector(self.clock.now())?, after, limit + MORE_COUNTED).await?;
         let more = found.len().saturating_sub(limit);
         Ok(MessageList {
-            messages: found.iter().take(limit).map(|entry| MessageLine::new(entry)).collect(),
+            messages: found
+                .iter()
+                .take(limit)
+                .map(|entry| MessageLine::new(entry, |destination| self.queue.away(destination)))
+                .collect(),
             more,
             more_uncounted: more == MORE_COUNTED,
         })
@@ -151,7 +157,8 @@ impl Operations {
         let entry = self.entry(id).await?;
         let headers = self.headers(id).await;
         let lifetime_end = |recipient| self.queue.lifetime_end(&entry.envelope, &entry.progress, recipient);
-        Ok(Message::new(&entry, headers, lifetime_end, |domain| self.queue.extension(domain)))
+        let (extension, away) = (|domain: &_| self.queue.extension(domain), |destination: &_| self.queue.away(destination));
+        Ok(Message::new(&entry, headers, lifetime_end, extension, away))
     }
 
     pub async fn domain_list(&self) -> Answer<Vec<DomainView>> {

@@ -233,7 +233,7 @@ fn queue(mut table: Table<'_>) -> Queue {
         && *first > queue.lifetime
         && table.is_sound(&["retry", "lifetime"])
     {
-        table.refuse("lifetime", never_tried_again(queue.lifetime, *first));
+        table.refuse("lifetime", never_tried_again(queue.lifetime, *first, "`queue.retry`"));
     }
     table.finish();
     queue
@@ -243,9 +243,9 @@ fn lifetime_value(value: &DeValue<'_>) -> Result<Duration, Fault> {
     duration(value, 365 * DAY)
 }
 
-fn never_tried_again(lifetime: Duration, first_retry: Duration) -> Fault {
+fn never_tried_again(lifetime: Duration, first_retry: Duration, whose: &str) -> Fault {
     let [lifetime, first_retry] = [lifetime, first_retry].map(units::show_duration);
-    Fault::new(format!("is {lifetime}, shorter than the first wait in `queue.retry`, which is {first_retry}"))
+    Fault::new(format!("is {lifetime}, shorter than the first wait in {whose}, which is {first_retry}"))
         .help("mail would be sent back after a single try")
 }
 
@@ -334,12 +334,16 @@ fn alerts(mut table: Table<'_>) -> Alerts {
 }
 
 fn webhook(value: &DeValue<'_>) -> Result<hyper::Uri, Fault> {
-    let url: hyper::Uri = parsed(value, "like \"http://127.0.0.1:9000/feedgate\"")?;
+    let help = "like \"https://alerts.isp.example/feedgate\"";
+    let url: hyper::Uri = parsed(value, help)?;
+    let names_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
     match (url.scheme_str(), url.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => Ok(url),
-        (Some("https"), _) => Err(Fault::new("begins with https:, which this version cannot call")
-            .help("call something near with http:, or let alerts.command run a program like curl")),
-        _ => Err(Fault::new("must begin with http:// and the name of a host")),
+        // Basic authentication is not spoken; a secret in the path is as good.
+        (Some("http" | "https"), _) if names_user => {
+            Err(Fault::new("names a user, which is not sent").help("put a secret into the path instead"))
+        }
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(url),
+        _ => Err(Fault::new("must begin with https:// or http:// and the name of a host").help(help)),
     }
 }
 
@@ -383,13 +387,15 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     // Without its own lifetime the domain has that of the queue, where the same is said once.
     let says_so = table.has("lifetime") || table.has("retry");
     if says_so && config.lifetime < first_retry && table.is_sound(&["lifetime", "retry"]) {
-        table.refuse("lifetime", never_tried_again(config.lifetime, first_retry));
+        let whose = if table.has("retry") { "its `retry`" } else { "`queue.retry`" };
+        table.refuse("lifetime", never_tried_again(config.lifetime, first_retry, whose));
     }
     if let Some(most) = config.outage_lifetime_max.filter(|most| *most < config.lifetime)
         && table.is_sound(&["lifetime", "outage_lifetime_max"])
     {
         let [most, lifetime] = [most, config.lifetime].map(units::show_duration);
-        let fault = Fault::new(format!("is {most}, shorter than the lifetime of {lifetime}"));
+        let whose = if table.has("lifetime") { "its `lifetime`" } else { "`queue.lifetime`" };
+        let fault = Fault::new(format!("is {most}, shorter than {whose}, which is {lifetime}"));
         table.refuse("outage_lifetime_max", fault.help("it is how old mail may become while the domain's servers are down"));
     }
     table.finish();

@@ -1,5 +1,5 @@
 //! rustls, set up for mail between servers: our own certificate where we are asked for one, and nobody's checked where we
-//! connect. ring is named as the provider everywhere; no process-wide default is needed.
+//! deliver. A webhook's is checked: what goes there is for operators alone. ring is named as the provider everywhere; no process-wide default is needed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::config;
 
@@ -64,6 +64,28 @@ pub(super) fn any_server() -> ClientConfig {
     // Tickets are kept by name, and here one name can stand for many hosts. Connections are reused instead.
     config.resumption = Resumption::disabled();
     config
+}
+
+/// For connections to servers that somebody in `roots` must vouch for.
+pub(super) fn known_servers(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// Whom this machine trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Blocks.
+pub(super) fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Stores hold some that rustls cannot read; the others will do.
+    roots.add_parsable_certificates(found.certs);
+    match (roots.is_empty(), found.errors.first()) {
+        (false, _) => Ok(roots),
+        (true, Some(error)) => Err(format!("no certificate authority can be read: {error}")),
+        (true, None) => Err("this machine has no certificate authorities (Debian: install ca-certificates)".to_owned()),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

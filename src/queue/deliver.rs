@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::notice::{self, Kind};
+use super::outage::is_too_much;
 use super::probe::Probe;
 use super::schedule::{Back, Failure, Picked, deliverable};
 use super::settle::{self, Change, Terms};
@@ -214,6 +215,7 @@ impl Shared {
         let Delivery { entry, destination, recipients, permit } = delivery;
         let without = || Outcome::Retry { scope: Scope::Message, host: None, reply: "451 4.3.0 no result".to_owned() };
         outcomes.resize_with(recipients.len(), without);
+        let is_busy = self.host_refuses_some(permit.slot, &mut outcomes, now);
         let (entry, is_gone) = match self.store.entry(permit.id).await {
             Ok(newest) => (newest, false),
             Err(StoreError::NotFound) => (entry, true),
@@ -230,7 +232,9 @@ impl Shared {
             (*index, change)
         });
         let changes: Vec<_> = changes.collect();
-        self.host_answered(&entry, permit.slot, &changes, &outcomes, now);
+        if !is_busy {
+            self.host_answered(&entry, permit.slot, &changes, &outcomes, now);
+        }
         let recorded = self.record(&entry, changes, now).await;
         if let Err(error) = &recorded {
             tracing::error!(id = %permit.id, %destination, %error, "the end of a delivery could not be recorded");
@@ -245,6 +249,30 @@ impl Shared {
             }
         }
         recorded
+    }
+
+    /// A host that took none of this because it has too many of us is not away: the destination slows down, and it becomes the
+    /// trouble of this message.
+    fn host_refuses_some(&self, slot: usize, outcomes: &mut [Outcome], now: Timestamp) -> bool {
+        let too_much = |outcome: &Outcome| match outcome {
+            Outcome::Retry { scope: Scope::Host | Scope::Message, reply, .. } if is_too_much(reply) => {
+                Some(settle::one_line(reply))
+            }
+            _ => None,
+        };
+        let Some(why) = outcomes.iter().map(too_much).collect::<Option<Vec<_>>>().and_then(|mut all| all.pop()) else {
+            return false;
+        };
+        let is_busy = self.state().schedule.refuses_some(slot, why, now);
+        if is_busy {
+            self.maillog.metrics().slowed();
+            let scopes = outcomes.iter_mut().filter_map(|outcome| match outcome {
+                Outcome::Retry { scope, .. } => Some(scope),
+                _ => None,
+            });
+            scopes.for_each(|scope| *scope = Scope::Message);
+        }
+        is_busy
     }
 
     /// Notes for the destination whether its host is there. Before anything is written: meanwhile no other message shall run

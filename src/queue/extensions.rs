@@ -132,8 +132,7 @@ impl Queue {
     /// What [`Queue::extend_domain`] would grant.
     pub fn extension_to_be(&self, domain: &Domain, longer: Longer, by: &str, reason: &str) -> Extension {
         let now = self.shared.clock.now();
-        let planned = now + retry::lifetime(&self.shared.config.load(), &Host::Domain(domain.clone()));
-        granted(self.extension(domain).as_ref(), domain, longer, planned, now, by, reason)
+        granted(self.extension(domain).as_ref(), domain, longer, self.shared.planned_end(domain, now), now, by, reason)
     }
 
     /// Keeps the domain's mail for longer, also the mail still to come during this outage. It never takes time back.
@@ -142,7 +141,7 @@ impl Queue {
         let (domain, by, reason) = (domain.clone(), by.to_owned(), reason.to_owned());
         let granted = blocking(move || {
             let now = shared.clock.now();
-            let planned = now + retry::lifetime(&shared.config.load(), &Host::Domain(domain.clone()));
+            let planned = shared.planned_end(&domain, now);
             let grant = |before: Option<&Extension>| {
                 let before = before.filter(|extension| extension.until > now);
                 Some(granted(before, &domain, longer, planned, now, &by, &reason))
@@ -184,6 +183,15 @@ fn granted(
 }
 
 impl Shared {
+    /// Until when a message that arrives now would be tried, nothing being granted: longer while the clock of the domain's mail
+    /// stands still.
+    fn planned_end(&self, domain: &Domain, now: Timestamp) -> Timestamp {
+        let (config, host) = (self.config.load(), Host::Domain(domain.clone()));
+        let end = now + retry::lifetime(&config, &host);
+        let state = self.state();
+        retry::with_stops(end, now, &config, &host, state.schedule.outage(&host), None)
+    }
+
     /// Something was delivered there: an extension may have done its work. Looks at most once a minute.
     pub(super) fn delivered_to(self: &Arc<Self>, destination: &Host) {
         let Host::Domain(domain) = destination else { return };

@@ -61,7 +61,7 @@ pub use counts::{Counts, DomainCounts};
 pub use deliver::{Delivery, Job};
 pub use extensions::{Extension, Longer};
 pub use outage::{OutageState, Stage};
-pub use probe::{OutageView, Probe};
+pub use probe::{Away, OutageView, Probe};
 pub use route::{Hop, RouteFailure, route, route_to};
 pub use selector::{Selector, StateWord, UnknownState};
 pub use steer::{By, Drain, Mode, Steer, Steered};

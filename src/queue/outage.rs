@@ -15,12 +15,17 @@
 //!
 //! A host that answers a probe and then refuses the message (back pressure: `452 4.3.1` to MAIL) has not come back: the outage
 //! goes on, and so does the counting of its failures, so that the waits grow.
+//!
+//! A host that says that it has too many connections, while others of ours are open, is not away but *busy*: half as many
+//! deliveries go there at a time, and one more each time that as many as go at a time were answered for. Refused to the last
+//! one, it counts as away.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mail::Timestamp;
+use super::settle::status_of_class;
+use crate::mail::{Enhanced, Timestamp};
 
 /// Failures in a row from which on a destination is down: an attempt and two probes.
 const DOWN_AFTER: u32 = 3;
@@ -37,6 +42,8 @@ pub enum OutageState {
     Down,
     /// A probe was answered: the backlog goes out, slowly at first.
     Draining,
+    /// The host says that it is asked for too much at a time: fewer deliveries go there.
+    Busy,
 }
 
 impl OutageState {
@@ -45,6 +52,7 @@ impl OutageState {
             OutageState::Suspect => "suspect",
             OutageState::Down => "down",
             OutageState::Draining => "draining",
+            OutageState::Busy => "busy",
         }
     }
 }
@@ -98,6 +106,8 @@ enum Phase {
     Closed { probe_at: Timestamp, probe_began: Timestamp, is_probing: bool, asked_again: bool },
     /// So many at a time; `answered` since that number was last changed. `proven`: a message was answered for.
     Draining { places: usize, answered: usize, proven: bool },
+    /// So many at a time; `answered` since that number was last changed.
+    Busy { places: usize, answered: usize },
 }
 
 /// What may start at the destination.
@@ -141,8 +151,15 @@ impl Outage {
         Outage { since: now, why: String::new(), told: Stage::Untold, failures: 0, phase }
     }
 
+    /// A destination that was up has enough with `out` deliveries at a time.
+    pub(super) fn busy(now: Timestamp, why: String, out: usize) -> Outage {
+        let phase = Phase::Busy { places: (out / 2).max(1), answered: 0 };
+        Outage { since: now, why, told: Stage::Untold, failures: 0, phase }
+    }
+
     pub(super) fn state(&self) -> OutageState {
         match self.phase {
+            Phase::Busy { .. } => OutageState::Busy,
             Phase::Draining { .. } => OutageState::Draining,
             Phase::Closed { .. } if self.failures >= DOWN_AFTER => OutageState::Down,
             Phase::Closed { .. } => OutageState::Suspect,
@@ -153,7 +170,7 @@ impl Outage {
         match self.phase {
             Phase::Closed { is_probing: true, .. } => Gate::Shut,
             Phase::Closed { probe_at, .. } => Gate::Probe(probe_at),
-            Phase::Draining { places, .. } => Gate::Places(places),
+            Phase::Draining { places, .. } | Phase::Busy { places, .. } => Gate::Places(places),
         }
     }
 
@@ -164,7 +181,7 @@ impl Outage {
 
     /// A message was answered for: what is left is the way back to full speed.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Draining { proven: true, .. })
+        matches!(self.phase, Phase::Draining { proven: true, .. } | Phase::Busy { .. })
     }
 
     /// It was found down, and no message has been answered for since: lifetimes may stand still.
@@ -176,8 +193,21 @@ impl Outage {
     pub(super) fn probe_at(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Closed { probe_at, .. } => Some(probe_at),
-            Phase::Draining { .. } => None,
+            Phase::Draining { .. } | Phase::Busy { .. } => None,
         }
+    }
+
+    /// The host refuses one of `out` deliveries because there are too many of them. `false`: what it takes at a time is not
+    /// what it lacks, it was away before.
+    pub(super) fn refuses_some(&mut self, now: Timestamp, why: String, out: usize) -> bool {
+        match &mut self.phase {
+            Phase::Closed { .. } | Phase::Draining { proven: false, .. } => return false,
+            // What was halved before has not ended yet: that says nothing about so many as may go now.
+            Phase::Draining { places, .. } | Phase::Busy { places, .. } if out > *places => self.why = why,
+            Phase::Draining { .. } => *self = Outage::busy(now, why, out),
+            Phase::Busy { .. } => *self = Outage { since: self.since, ..Outage::busy(now, why, out) },
+        }
+        true
     }
 
     /// An attempt at a message found the host away. `first_probe`: when to ask first, should this be the beginning of a new
@@ -193,7 +223,7 @@ impl Outage {
             // Begun before the first one came back: the same failure once more.
             Phase::Closed { .. } => self.why = why,
             Phase::Draining { proven: false, .. } => self.closed_again(now, why, wait),
-            Phase::Draining { proven: true, .. } => *self = Outage::begin(now, first_probe, why),
+            Phase::Draining { proven: true, .. } | Phase::Busy { .. } => *self = Outage::begin(now, first_probe, why),
         }
     }
 
@@ -243,10 +273,20 @@ impl Outage {
 
     /// The host answered for a message, whatever it said. `places_max`: full speed.
     pub(super) fn answered(&mut self, places_max: usize) -> Answer {
-        let Phase::Draining { places, answered, proven } = &mut self.phase else {
-            // A delivery from before the outage ended well: that is an answer, too.
-            self.phase = Phase::Draining { places: 1, answered: 0, proven: true };
-            return Answer::Over;
+        let (places, answered, proven) = match &mut self.phase {
+            Phase::Draining { places, answered, proven } => (places, answered, proven),
+            Phase::Busy { places, answered } => {
+                *answered += 1;
+                if *answered >= *places {
+                    (*places, *answered) = (*places + 1, 0);
+                }
+                return if *places >= places_max { Answer::Up } else { Answer::Noted };
+            }
+            Phase::Closed { .. } => {
+                // A delivery from before the outage ended well: that is an answer, too.
+                self.phase = Phase::Draining { places: 1, answered: 0, proven: true };
+                return Answer::Over;
+            }
         };
         *answered += 1;
         if *answered >= *places {
@@ -283,11 +323,31 @@ impl Outage {
         self.why = why;
         let (probe_began, asked_again) = match self.phase {
             Phase::Closed { probe_began, asked_again, .. } => (probe_began, asked_again),
-            Phase::Draining { .. } => (now, false),
+            Phase::Draining { .. } | Phase::Busy { .. } => (now, false),
         };
         let probe_at = if asked_again { now } else { now + wait(self.failures) };
         self.phase = Phase::Closed { probe_at, probe_began, is_probing: false, asked_again: false };
     }
+}
+
+/// Whether a host refuses for now because of how much it is asked for at a time: Exchange's and sendmail's limits of connections
+/// (421 4.3.2), throttling (421 4.7.x, 4xx 4.7.500 to 4.7.699 of Exchange Online), or words for it, as Postfix has them.
+pub(super) fn is_too_much(reply: &str) -> bool {
+    let Some((code, rest)) =
+        reply.split_at_checked(3).filter(|(code, _)| matches!(code.as_bytes(), [b'4' | b'5', b'0'..=b'9', b'0'..=b'9']))
+    else {
+        return false;
+    };
+    let words = rest.to_ascii_lowercase();
+    let speaks_of_it = words.contains("too many")
+        && ["connection", "session", "concurrent"].iter().any(|word| words.contains(word))
+        || ["connection limit", "connection rate", "concurrent connections"].iter().any(|word| words.contains(word));
+    speaks_of_it
+        || status_of_class(4, reply).is_some_and(|status| match status {
+            Enhanced(_, 3, 2) | Enhanced(_, 7, 0..500) => code == "421",
+            Enhanced(_, 7, 500..700) => code.starts_with('4'),
+            _ => false,
+        })
 }
 
 /// So many stops of a message's clock are remembered for each destination; the oldest are forgotten first.

@@ -75,7 +75,28 @@ pub struct OutageView {
     pub told: Stage,
 }
 
+/// Why mail for a destination is not tried now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    pub destination: String,
+    pub state: OutageState,
+    /// The first failure.
+    pub since: Timestamp,
+    /// What the host said last, or our words for it.
+    pub why: String,
+    /// The next probe.
+    pub probe_at: Option<Timestamp>,
+}
+
 impl Queue {
+    /// Whether the host of a destination is away; `None`: its mail is tried when it is due.
+    pub fn away(&self, destination: &Host) -> Option<Away> {
+        let state = self.shared.state();
+        let outage = state.schedule.outage(destination).filter(|outage| outage.is_closed())?;
+        let (state, since, why, probe_at) = (outage.state(), outage.since, outage.why.clone(), outage.probe_at());
+        Some(Away { destination: destination.to_string(), state, since, why, probe_at })
+    }
+
     /// Records how a probe ended: `Err` with the reason when no host answered.
     pub async fn probed(&self, probe: Probe, answer: Result<(), String>) {
         let shared = Arc::clone(&self.shared);
@@ -155,6 +176,7 @@ impl Shared {
             Err(why) => ProbeEnd::Failed(one_line(&why)),
         };
         tracing::info!(target: "mail", domain = %host, answer = ?end, "probed");
+        self.maillog.metrics().probed(if end == ProbeEnd::Answered { "answered" } else { "failed" });
         probe.permit.is_over = true;
         let wait = |failures| retry::wait(retry::steps(&config, &host), &host, failures);
         let state = self.state().schedule.probe_over(probe.permit.slot, end, now, wait);
@@ -193,7 +215,7 @@ impl Shared {
             self.maillog.metrics().outage(&alert.domain, alert.since, alert.messages, first_bounce);
             if let Some(stage) = stage {
                 self.alerts.remember(host, alert.since, stage).await;
-                self.alerts.raise(Alert { event: stage.into(), ..alert });
+                self.raise(Alert { event: stage.into(), ..alert });
             }
         }
         Ok(())
@@ -265,10 +287,15 @@ impl Shared {
                 End::NewServers => "the domain has other servers now",
             };
             let now = self.clock.now();
-            self.alerts.raise(Alert { event: Event::Over, ..Alert::of(&host, since, messages, now, why.to_owned(), now) });
+            self.raise(Alert { event: Event::Over, ..Alert::of(&host, since, messages, now, why.to_owned(), now) });
             let shared = Arc::clone(self);
             tokio::spawn(async move { shared.alerts.forget(&host).await });
         }
+    }
+
+    fn raise(&self, alert: Alert) {
+        self.maillog.metrics().alerted(alert.event.as_str());
+        self.alerts.raise(alert);
     }
 
     /// Takes up, after a start, what the queue and the memory know of outages.

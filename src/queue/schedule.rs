@@ -245,15 +245,17 @@ impl Schedule {
     }
 
     /// The next message due at the destination in `slot`, to go through the place of one that is out there. `None` when
-    /// there is none, when the host is away, and when another destination waits for a place: then it is that one's turn.
+    /// there is none, when the host is away or has too many of us, and when another destination waits for a place: then it is
+    /// that one's turn.
     pub(super) fn pick_same(&mut self, slot: usize, now: Timestamp) -> Option<QueueId> {
         let others_are_due = self.ring.iter().any(|other| *other != slot)
             || self.timers.range(..=(now, usize::MAX)).any(|(_, other)| *other != slot);
         if others_are_due && self.running >= self.limits.deliveries {
             return None;
         }
+        let places = self.limits.deliveries_per_destination;
         let destination = self.at(slot);
-        let is_due = !destination.is_closed() && destination.order.first().is_some_and(|(due, _)| *due <= now);
+        let is_due = destination.may_go_on(places) && destination.order.first().is_some_and(|(due, _)| *due <= now);
         let picked = is_due.then(|| destination.take());
         self.arm(slot);
         picked
@@ -283,6 +285,23 @@ impl Schedule {
             up => *up = Some(Outage::begin(since, first_probe, why)),
         }
         self.arm(slot);
+    }
+
+    /// A delivery was refused because the host has too many at a time. `false`: there is no other of ours that could be too
+    /// many, or it was away before; then it is to be taken as away.
+    pub(super) fn refuses_some(&mut self, slot: usize, why: String, now: Timestamp) -> bool {
+        let destination = self.at(slot);
+        let out = destination.running;
+        let is_busy = out > 1
+            && match &mut destination.outage {
+                Some(outage) => outage.refuses_some(now, why, out),
+                up => {
+                    *up = Some(Outage::busy(now, why, out));
+                    true
+                }
+            };
+        self.arm(slot);
+        is_busy
     }
 
     /// The host answered for a message.
@@ -539,6 +558,15 @@ impl Destination {
             // Also while messages are not due yet: when they are, it is known where the host stands.
             Gate::Probe(at) => (!self.is_probed).then_some(at),
             Gate::Shut => None,
+        }
+    }
+
+    /// A connection that is there may take another message.
+    fn may_go_on(&self, places: usize) -> bool {
+        match self.outage.as_ref().map(Outage::gate) {
+            Some(Gate::Places(few)) => self.running <= few.min(places),
+            Some(Gate::Probe(_) | Gate::Shut) => false,
+            None => true,
         }
     }
 

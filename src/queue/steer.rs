@@ -168,7 +168,7 @@ impl Shared {
             let mut changes = JoinSet::new();
             for entry in page.into_iter().filter(|entry| order.changes_something(&entry.envelope, &entry.progress)) {
                 if mode == Mode::DryRun {
-                    steered.push(order.what_if(&entry));
+                    steered.push(order.what_if(&entry, &self.shown_ends(&entry)));
                     continue;
                 }
                 let (shared, order) = (Arc::clone(&self), Arc::clone(&order));
@@ -190,7 +190,8 @@ impl Shared {
         let id = entry.envelope.id;
         self.probe_now(order, &entry);
         let this = Arc::clone(order);
-        let change = move |envelope: &Envelope, progress: &mut Progress| this.carry_out(envelope, progress);
+        let shown = self.shown_ends(&entry);
+        let change = move |envelope: &Envelope, progress: &mut Progress| this.carry_out(envelope, progress, &shown);
         let (entry, done) = match self.change(id, change).await {
             Ok(changed) => changed,
             Err(StoreError::NotFound) => return Ok(None),
@@ -212,6 +213,12 @@ impl Shared {
         }
         self.maillog.steered(order.now, id, order.steer.word(), &order.by.name, &text);
         Ok(Some(Steered { id, recipients, note: done.note }))
+    }
+
+    /// Until when each recipient is tried, as operators see it.
+    fn shown_ends(&self, entry: &Entry) -> Vec<Timestamp> {
+        let recipients = 0..entry.envelope.recipients.len();
+        recipients.map(|index| self.lifetime_end(&entry.envelope, &entry.progress, index)).collect()
     }
 
     /// Before the change, which plans the message: it shall not be planned behind a pause that is over.

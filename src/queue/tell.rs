@@ -334,6 +334,12 @@ impl Shared {
             let of = told.iter().filter(|(_, this)| *this == answer);
             let to = of.map(|(index, _)| entry.envelope.recipients[*index].address.to_string()).collect();
             self.maillog.told(now, entry.envelope.id, kind.as_str(), to, &answer.to_string());
+            match answer {
+                Told::Notice(_) => self.maillog.metrics().noticed(kind.as_str(), "sent"),
+                Told::Silence(Silence::Limit) => self.maillog.metrics().noticed(kind.as_str(), "limited"),
+                Told::Silence(Silence::Automatic | Silence::List) => self.maillog.metrics().noticed(kind.as_str(), "suppressed"),
+                Told::Nobody | Told::Later => {}
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 
 use super::session::Session;
 
@@ -95,6 +95,10 @@ pub(super) struct Script {
     pub received: Vec<Received>,
     pub commands: Vec<String>,
     sessions: usize,
+    sessions_max: usize,
+    /// Sessions that have not ended.
+    open: usize,
+    turned_away: usize,
 }
 
 /// Kinds of servers.
@@ -140,6 +144,9 @@ impl Server {
             received: Vec::new(),
             commands: Vec::new(),
             sessions: 0,
+            sessions_max: usize::MAX,
+            open: 0,
+            turned_away: 0,
         };
         Server { script: Arc::new(Mutex::new(script)) }
     }
@@ -180,6 +187,12 @@ impl Server {
     /// `452 4.5.3` to every RCPT after so many good ones.
     pub fn recipients_max(self, most: usize) -> Server {
         self.script().recipients_max = most;
+        self
+    }
+
+    /// Turns away whoever comes while so many sessions are open, in Exchange's words.
+    pub fn sessions_max(self, most: usize) -> Server {
+        self.script().sessions_max = most;
         self
     }
 
@@ -229,6 +242,11 @@ impl Server {
         self.script().sessions
     }
 
+    /// How many of them found too many others.
+    pub fn turned_away(&self) -> usize {
+        self.script().turned_away
+    }
+
     pub(super) fn reach(&self) -> Reach {
         self.script().reach
     }
@@ -250,10 +268,21 @@ impl Server {
     }
 
     /// One session, to its end.
-    pub(super) async fn serve(self, stream: DuplexStream) {
-        self.script().sessions += 1;
+    pub(super) async fn serve(self, mut stream: DuplexStream) {
+        let has_room = {
+            let mut script = self.script();
+            let has_room = script.open < script.sessions_max;
+            script.sessions += 1;
+            script.open += 1;
+            script.turned_away += usize::from(!has_room);
+            has_room
+        };
         // An error is a client that has gone, or the way to close.
-        let _ = Session::new(self, stream).run().await;
+        let _ = match has_room {
+            true => Session::new(self.clone(), stream).run().await,
+            false => stream.write_all(TOO_MANY).await,
+        };
+        self.script().open -= 1;
     }
 }
 
@@ -262,6 +291,9 @@ impl Default for Server {
         Server::new()
     }
 }
+
+const TOO_MANY: &[u8] =
+    b"421 4.3.2 The maximum number of concurrent connections has exceeded a limit, closing transmission channel\r\n";
 
 /// An extension without its parameters.
 fn keyword(extension: &str) -> &str {

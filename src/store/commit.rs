@@ -124,6 +124,7 @@ fn write(spool: &Spool, journal: &mut Journal, batch: Vec<Request>) -> Result<()
 /// sender was not answered and sends it again: a duplicate, which SMTP allows (RFC 5321 §6.1), never a loss.
 fn succeed(spool: &Spool, batch: Vec<Request>, written: &journal::Written) {
     spool.spend(batch.iter().map(|request| request.draft.length()).sum());
+    spool.index_behind.grow(batch.len() as u64);
     let mut changes: Vec<Change> = Vec::with_capacity(batch.len());
     {
         let mut table = lock(&spool.table);

@@ -4,6 +4,7 @@
 //! journal it has come; the next start replays the journal from there. Whatever is wrong with it, the journal has it all:
 //! a bad index is wiped and filled again, an index that fails at run time is reported once and given up.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -123,6 +124,8 @@ impl Index for NoIndex {
 struct Work {
     changes: Vec<Change>,
     mark: Option<Mark>,
+    /// Changes in it, before those of one message became one.
+    count: u64,
     /// Who compares: they are told what the index holds after the changes.
     contents: Vec<SyncSender<Contents>>,
 }
@@ -134,6 +137,27 @@ pub type Contents = Result<Vec<(QueueId, Place)>, String>;
 pub struct Feeder {
     work: Option<SyncSender<Work>>,
     thread: Option<JoinHandle<bool>>,
+    behind: Behind,
+}
+
+/// How many durable changes the index does not have yet so that it would have them after kill -9. Of an index that was given up
+/// it only grows.
+#[derive(Clone, Default)]
+pub struct Behind(Arc<AtomicU64>);
+
+impl Behind {
+    /// So many changes are durable in the journal; said before anybody is answered, so that who was answered finds them counted.
+    pub fn grow(&self, changes: u64) {
+        self.0.fetch_add(changes, Ordering::Release);
+    }
+
+    fn shrink(&self, changes: u64) {
+        self.0.fetch_sub(changes, Ordering::Release);
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Batches that wait for the index. When sled stalls for longer than these last, the commit thread waits for it.
@@ -148,14 +172,24 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 impl Feeder {
     pub fn start(index: Box<dyn Index>) -> std::io::Result<Feeder> {
         let (work, waiting) = sync_channel(WAITING_MAX);
-        let thread = std::thread::Builder::new().name("spool-index".into()).spawn(move || feed(index, &waiting))?;
-        Ok(Feeder { work: Some(work), thread: Some(thread) })
+        let behind = Behind::default();
+        let its_behind = behind.clone();
+        let feed = move || feed(index, &waiting, &its_behind);
+        let thread = std::thread::Builder::new().name("spool-index".into()).spawn(feed)?;
+        Ok(Feeder { work: Some(work), thread: Some(thread), behind })
     }
 
+    /// To be told of changes before they are handed over with [`Feeder::apply`].
+    pub fn behind(&self) -> Behind {
+        self.behind.clone()
+    }
+
+    /// Takes changes that [`Behind`] was told of.
     pub fn apply(&self, changes: Vec<Change>, mark: Option<Mark>) {
         if let Some(work) = &self.work {
+            let count = changes.len() as u64;
             // The thread only ends with us; if it died, the journal still has everything.
-            let _ = work.send(Work { changes, mark, contents: Vec::new() });
+            let _ = work.send(Work { changes, mark, count, contents: Vec::new() });
         }
     }
 
@@ -163,7 +197,7 @@ impl Feeder {
     pub fn contents(&self) -> Receiver<Contents> {
         let (answer, contents) = sync_channel(1);
         if let Some(work) = &self.work {
-            let _ = work.send(Work { changes: Vec::new(), mark: None, contents: vec![answer] });
+            let _ = work.send(Work { changes: Vec::new(), mark: None, count: 0, contents: vec![answer] });
         }
         contents
     }
@@ -180,15 +214,16 @@ impl Feeder {
 fn gather(first: Work, waiting: &Receiver<Work>) -> Work {
     let until = Instant::now() + GATHER;
     let mut changes: BTreeMap<_, _> = first.changes.into_iter().collect();
-    let (mut mark, mut contents) = (first.mark, first.contents);
+    let (mut mark, mut count, mut contents) = (first.mark, first.count, first.contents);
     while changes.len() < GATHERED_MAX
         && let Ok(work) = waiting.recv_timeout(until.saturating_duration_since(Instant::now()))
     {
         changes.extend(work.changes);
         mark = work.mark.or(mark);
+        count += work.count;
         contents.extend(work.contents);
     }
-    Work { changes: changes.into_iter().collect(), mark, contents }
+    Work { changes: changes.into_iter().collect(), mark, count, contents }
 }
 
 fn answer_with_contents(index: &mut dyn Index, answer: &SyncSender<Contents>) {
@@ -199,14 +234,17 @@ fn answer_with_contents(index: &mut dyn Index, answer: &SyncSender<Contents>) {
 }
 
 /// The index thread. Ends when the feeder goes; whether the index is complete and durable.
-fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>) -> bool {
+fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>, behind: &Behind) -> bool {
     let mut is_dirty = false;
+    // Applied, and lost by a kill.
+    let mut unflushed = 0;
     let mut flushed_at = Instant::now();
     let outcome = loop {
         let result = match waiting.recv_timeout(FLUSH_EVERY) {
             Ok(work) => {
                 is_dirty = true;
-                let Work { changes, mark, contents } = gather(work, waiting);
+                let Work { changes, mark, count, contents } = gather(work, waiting);
+                unflushed += count;
                 let applied = index.apply(&changes, mark);
                 contents.into_iter().for_each(|answer| answer_with_contents(&mut *index, &answer));
                 applied
@@ -220,6 +258,7 @@ fn feed(mut index: Box<dyn Index>, waiting: &Receiver<Work>) -> bool {
         }
         if is_due {
             is_dirty = false;
+            behind.shrink(std::mem::take(&mut unflushed));
             flushed_at = Instant::now();
         }
     };
@@ -282,14 +321,53 @@ mod tests {
     fn of_what_is_gathered_the_last_counts() {
         let (send, waiting) = sync_channel(8);
         let mark = |offset| Mark { segment: 1, stamp: 0, offset, highest: 0 };
-        let work = |changes: Vec<Change>, mark| Work { changes, mark, contents: Vec::new() };
+        let work = |changes: Vec<Change>, mark| Work { count: changes.len() as u64, changes, mark, contents: Vec::new() };
         send.send(work(vec![(id(1), None), (id(2), Some(place(20)))], Some(mark(2)))).unwrap();
         send.send(work(vec![(id(3), None)], None)).unwrap();
         drop(send);
-        let Work { changes, mark: last, .. } =
+        let Work { changes, mark: last, count, .. } =
             gather(work(vec![(id(1), Some(place(10))), (id(3), Some(place(30)))], Some(mark(1))), &waiting);
         assert_eq!(changes, [(id(1), None), (id(2), Some(place(20))), (id(3), None)]);
-        assert_eq!(last, Some(mark(2)));
+        assert_eq!((last, count), (Some(mark(2)), 5));
+    }
+
+    #[test]
+    fn the_index_is_behind_until_what_it_was_told_is_flushed() {
+        struct Slow(Receiver<()>, SyncSender<()>);
+        impl Index for Slow {
+            fn load(&mut self, _: &mut dyn FnMut(QueueId, Place)) -> Result<Option<Mark>, String> {
+                Ok(None)
+            }
+            fn apply(&mut self, _: &[Change], _: Option<Mark>) -> Result<(), String> {
+                Ok(())
+            }
+            fn clear(&mut self) -> Result<(), String> {
+                Ok(())
+            }
+            fn flush(&mut self) -> Result<(), String> {
+                self.1.send(()).unwrap();
+                self.0.recv().map_err(|error| error.to_string())
+            }
+            fn close(&mut self) -> Result<(), String> {
+                Ok(())
+            }
+        }
+        let (go, wait) = sync_channel(0);
+        let (flushing, is_flushing) = sync_channel(0);
+        let feeder = Feeder::start(Box::new(Slow(wait, flushing))).unwrap();
+        let behind = feeder.behind();
+        behind.grow(2);
+        feeder.apply(vec![(id(1), Some(place(1))), (id(1), None)], None);
+        is_flushing.recv().unwrap();
+        assert_eq!(behind.changes(), 2);
+        behind.grow(1);
+        go.send(()).unwrap();
+        // The change that was only announced is not in the index, however often it is flushed.
+        feeder.apply(Vec::new(), None);
+        is_flushing.recv().unwrap();
+        assert_eq!(behind.changes(), 1);
+        go.send(()).unwrap();
+        assert!(feeder.close());
     }
 
     #[test]

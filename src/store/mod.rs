@@ -140,6 +140,8 @@ pub struct SpoolStats {
     pub messages: u64,
     /// Of the disk, as last looked.
     pub free_bytes: u64,
+    /// Changes that are durable in the journal and that the index would not have after kill -9: 0 when it has caught up.
+    pub index_behind: u64,
 }
 
 /// The spool. Cloning shares it; the last clone that goes closes it. Async methods do their disk work on the store's own
@@ -255,7 +257,8 @@ impl Store {
         let table = lock(&spool.table);
         let (bytes, live_bytes) = table.bytes();
         let messages = table.len() as u64;
-        SpoolStats { segments: table.segments.len(), bytes, live_bytes, messages, free_bytes: spool.free_bytes() }
+        let index_behind = spool.index_behind.changes();
+        SpoolStats { segments: table.segments.len(), bytes, live_bytes, messages, free_bytes: spool.free_bytes(), index_behind }
     }
 
     /// Counts messages in that the spool held when it was opened: each once, before anything is changed.

@@ -102,6 +102,7 @@ fn assemble(parts: Parts) -> Result<(Shared, Recovery), StoreError> {
     let index = Feeder::start(index).map_err(|error| io_error("starting the index's thread", error))?;
     // The mark comes with the last piece: an index that is filled in part holds none and is not believed.
     let mut pieces = changes.chunks(FILL_PIECE).peekable();
+    index.behind().grow(changes.len() as u64);
     while let Some(piece) = pieces.next() {
         index.apply(piece.to_vec(), mark.filter(|_| pieces.peek().is_none()));
     }

@@ -22,7 +22,7 @@ use crate::outside::{Body, Disk, read_exact_at};
 use super::bodies::{self, BodyFile};
 use super::commit::{Request, Written};
 use super::damage::Damage;
-use super::index::{Contents, Feeder, Mark};
+use super::index::{Behind, Contents, Feeder, Mark};
 use super::keeper::Chores;
 use super::recent::{Known, Recent};
 use super::record::{self, Content, ContentPlace, Draft, Kind, RECORD_HEADER, RecordHeader};
@@ -88,6 +88,8 @@ pub struct Spool {
     /// `None`: closed.
     commits: Mutex<Option<Sender<Request>>>,
     index: Mutex<Option<Feeder>>,
+    /// How far the index is behind the journal.
+    pub index_behind: Behind,
     /// Free bytes of the disk: as last asked, less what was written since.
     free: AtomicU64,
     temporary: AtomicU64,
@@ -115,6 +117,7 @@ impl Spool {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             permits: Arc::new(Semaphore::new(PERMITS)),
             commits: Mutex::new(Some(commits)),
+            index_behind: index.behind(),
             index: Mutex::new(Some(index)),
             free: AtomicU64::new(u64::MAX),
             temporary: AtomicU64::new(0),
@@ -298,10 +301,11 @@ impl Spool {
             table.apply((id, None));
             table.ledger.totals.lost += 1;
         }
+        self.index_behind.grow(1);
         self.index(vec![(id, None)], None);
     }
 
-    /// Tells the index. Does not wait for it, unless it is far behind.
+    /// Tells the index what `index_behind` was told of. Does not wait for it, unless it is far behind.
     pub fn index(&self, changes: Vec<Change>, mark: Option<Mark>) {
         if let Some(index) = &*lock(&self.index) {
             index.apply(changes, mark);

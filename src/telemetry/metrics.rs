@@ -46,12 +46,22 @@ pub struct Metrics {
     outage_messages: Family<Labels, Gauge<i64, AtomicI64>>,
     /// Domains that have the three gauges.
     outages: Mutex<BTreeSet<String>>,
+    /// result = answered | failed; what was asked of hosts that are away
+    probes: Family<Labels, Counter>,
+    /// event = began | half | nearly | over
+    alerts: Family<Labels, Counter>,
+    /// Refusals that made a destination slower.
+    slowed: Counter,
+    /// kind = failed | delayed; answer = sent | limited | suppressed
+    notices: Family<Labels, Counter>,
     history_left_out: Counter,
     /// domain = a served one, or (notices); state = accepted | waiting | held | quarantined | delivered | bounced | deleted |
     /// rejected | missing
     ledger: Family<Labels, Gauge<i64, AtomicI64>>,
     /// How many differences the last look at the ledger found.
     pub ledger_differences: Gauge<i64, AtomicI64>,
+    /// Durable changes that the spool's index does not have yet.
+    pub index_behind: Gauge<i64, AtomicI64>,
 }
 
 /// Domains with gauges of their own.
@@ -86,9 +96,14 @@ impl Metrics {
             outage_first_bounce: Family::default(),
             outage_messages: Family::default(),
             outages: Mutex::default(),
+            probes: Family::default(),
+            alerts: Family::default(),
+            slowed: Counter::default(),
+            notices: Family::default(),
             history_left_out: Counter::default(),
             ledger: Family::default(),
             ledger_differences: Gauge::default(),
+            index_behind: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
         registry.register("smtp_sessions_open", "Open SMTP sessions", metrics.sessions.clone());
@@ -117,10 +132,18 @@ impl Metrics {
         let help = "When the first message for a domain that is down would be given up";
         registry.register_with_unit("outage_first_bounce", help, Unit::Seconds, first);
         registry.register("outage_messages", "Messages that wait for a domain that is down", metrics.outage_messages.clone());
+        registry.register("outage_probes", "Questions to hosts that are away, by result", metrics.probes.clone());
+        registry.register("outage_alerts", "Alerts raised, by event", metrics.alerts.clone());
+        let help = "Attempts refused because the host had too many at a time";
+        registry.register("delivery_slowed", help, metrics.slowed.clone());
+        let help = "What senders are told of failures and delays, by kind and answer";
+        registry.register("notice_answers", help, metrics.notices.clone());
         registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
         let help = "What became of every recipient ever accepted, by domain and state";
         registry.register("ledger_recipients", help, metrics.ledger.clone());
         registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
+        let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
+        registry.register("spool_index_behind_changes", help, metrics.index_behind.clone());
         metrics.registry = registry;
         metrics
     }
@@ -218,7 +241,52 @@ impl Metrics {
         }
     }
 
+    /// A host that is away was asked.
+    pub fn probed(&self, result: &'static str) {
+        self.probes.get_or_create(&vec![("result", result.to_owned())]).inc();
+    }
+
+    pub fn alerted(&self, event: &'static str) {
+        self.alerts.get_or_create(&vec![("event", event.to_owned())]).inc();
+    }
+
+    pub fn slowed(&self) {
+        self.slowed.inc();
+    }
+
+    /// A sender was told, or is not told.
+    pub fn noticed(&self, kind: &'static str, answer: &'static str) {
+        self.notices.get_or_create(&vec![("kind", kind.to_owned()), ("answer", answer.to_owned())]).inc();
+    }
+
     pub(super) fn history_left_out(&self) {
         self.history_left_out.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_names_every_metric() {
+        let documentation = std::fs::read_to_string("docs/OPERATING.md").unwrap();
+        let metrics = Metrics::new();
+        // A family without labels is not rendered.
+        metrics.refused("rcpt", 550);
+        metrics.scanned(&Verdict::Clean, Duration::ZERO);
+        metrics.judged(SpamLevel::default());
+        metrics.decided("deliver", 1);
+        metrics.outage("customer.example", Timestamp(0), 1, Timestamp(0));
+        metrics.probed("failed");
+        metrics.alerted("began");
+        metrics.noticed("failed", "sent");
+        metrics.ledger("customer.example", "waiting", 1);
+        let text = metrics.render();
+        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+        assert!(names.len() > 25, "{names:?}");
+        for name in names {
+            assert!(documentation.contains(name), "{name} is not in docs/OPERATING.md");
+        }
     }
 }

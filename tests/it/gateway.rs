@@ -1,6 +1,7 @@
 //! Real processes for end-to-end tests: the gateway's own binary, and servers and clients nobody here wrote. Each guard takes
 //! its process down when it is dropped. A server that is missing fails the test; nothing is skipped.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -182,8 +183,7 @@ impl Gateway {
 
 /// `feedgate --config FILE …`
 pub fn command(config: &Path, arguments: &[&str]) -> Output {
-    let binary = std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into());
-    Command::new(binary).arg("--config").arg(config).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
+    Command::new(binary()).arg("--config").arg(config).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
 }
 
 /// A new directory with a configuration in it.
@@ -201,10 +201,23 @@ pub fn prepare(clamd: &Path, changes: &[(&str, &str)], sections: &str) -> TempDi
 
 /// `feedgate serve` in a directory made by [`prepare`].
 pub fn serve(directory: &Path) -> Command {
-    let binary = std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into());
+    serve_by(binary(), directory)
+}
+
+/// The same by the optimised binary where `FEEDGATE_RELEASE_BIN` names it, as `tests/run` does: crashes are looked for in what
+/// operators run.
+pub fn serve_release(directory: &Path) -> Command {
+    serve_by(std::env::var_os("FEEDGATE_RELEASE_BIN").unwrap_or_else(binary), directory)
+}
+
+fn serve_by(binary: OsString, directory: &Path) -> Command {
     let mut command = Command::new(binary);
     command.arg("--config").arg(directory.join("feedgate.toml")).arg("serve");
     command
+}
+
+fn binary() -> OsString {
+    std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into())
 }
 
 fn launch(directory: &Path) -> (Process, SocketAddr, Log) {
@@ -240,6 +253,11 @@ impl Life {
         self.process.kill();
         self.reader.join().expect("the reader does not panic");
         std::mem::take(&mut self.log.lock().expect("readable"))
+    }
+
+    /// It ended by itself: a start that failed.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.0.try_wait().expect("it can be waited for").is_some()
     }
 
     /// SIGTERM, and waits for the end; whether it was a clean one.

@@ -107,3 +107,30 @@ fn the_architecture_page_shows_the_same_rows() {
         assert!(shown, "docs/ARCHITECTURE.md shows the row {row:?}");
     }
 }
+
+/// docs/QUEUE.md says of each cell of the crash matrix which test proves it.
+#[test]
+fn the_crash_matrix_names_tests_that_exist() {
+    let documentation = fs::read_to_string("docs/QUEUE.md").unwrap();
+    let (_, matrix) = documentation.split_once("## What happens when").expect("the matrix");
+    let rows = matrix.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault"));
+    let cells: Vec<&str> = rows.map(|row| row.rsplit('|').nth(1).expect("a last column")).collect();
+    let mut folders = vec![PathBuf::from("src"), PathBuf::from("tests/it")];
+    let mut code = String::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => code += &fs::read_to_string(&path).unwrap(),
+            }
+        }
+    }
+    assert!(cells.len() > 20, "{cells:?}");
+    for cell in cells {
+        let names: Vec<_> = cell.split('`').skip(1).step_by(2).filter(|name| !name.ends_with(".rs")).collect();
+        assert!(!names.is_empty(), "{cell}");
+        for name in names.into_iter().filter(|name| !["crash", "kill", "power"].contains(name)) {
+            assert!(code.contains(&format!("fn {name}(")), "there is no test {name}");
+        }
+    }
+}

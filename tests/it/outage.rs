@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use feedgate::config::Config;
 use feedgate::mail::{QueueId, Timestamp};
-use feedgate::queue::{OutageState, OutageView};
+use feedgate::queue::{Longer, Mode, OutageState, OutageView, Selector, Steer};
 use feedgate::sim::{At, Do, Server};
+use feedgate::store::Entry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -339,5 +340,64 @@ async fn a_host_that_accepts_and_hangs_is_asked_by_one_probe_and_comes_back() {
     assert_eq!(server.sessions(), 1);
     hanging.behave();
     probe(&world).await;
+    world.while_time_passes(MINUTE, "the message", async || (server.received().len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_host_with_too_many_connections_gets_fewer_and_all_its_mail() {
+    let world = world("").await;
+    let full = Do::say("450 4.2.2 mailbox full");
+    let server = world.host(HOST, Server::new().sessions_max(4).recipient(MAX, full));
+    for number in 0..40 {
+        let id = world.take(&[MAX], &message(&format!("number {number}"))).await;
+        world.attempted(id, 1).await;
+    }
+    server.behave();
+    world.queue().retry(&Selector::default(), "ops").await.unwrap();
+    let shown = async || view(&world).await.filter(|view| view.state == OutageState::Busy);
+    let shown = world.until("it to be busy", shown).await;
+    assert!(shown.why.starts_with("421 4.3.2 The maximum number of concurrent connections"), "{shown:?}");
+    let away = |entry: &Arc<Entry>| entry.progress.recipients[0].failing_since.is_some();
+    assert!(!world.queued().await.iter().any(away), "none waits for an outage");
+    world.while_time_passes(MINUTE, "all of it", async || (server.received().len() == 40).then_some(())).await;
+    assert!(server.turned_away() < 40, "{} were turned away", server.turned_away());
+    world.until("it to be up", async || state(&world).await.is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn extending_while_the_clock_stands_still_counts_from_what_is_shown() {
+    let world = world("outage_lifetime_max = \"14d\"").await;
+    let began = world.now();
+    let (id, server) = down(&world).await;
+    let shown = async || {
+        let entry = world.entry(id).await.unwrap();
+        world.queue().lifetime_end(&entry.envelope, &entry.progress, 0)
+    };
+    assert_eq!(shown().await, began + 14 * DAY);
+    let plain = "plain.example".parse().unwrap();
+    let would = world.queue().extension_to_be(&plain, Longer::By(5 * DAY), "ops", "");
+    assert_eq!(would.until, world.now() + 19 * DAY, "as for a message that arrives now");
+    let by = |longer| Steer::Extend(longer);
+    // A date that is earlier than that changes nothing, and pins nothing.
+    let until = by(Longer::Until(began + 5 * DAY));
+    let said = world.queue().steer(until, &only(id), "ops", Mode::ForReal).await.unwrap();
+    assert_eq!(said[0].note, format!("until {}", began + 14 * DAY));
+    for days in [19, 24] {
+        let would = world.queue().steer(by(Longer::By(5 * DAY)), &only(id), "ops", Mode::DryRun).await.unwrap();
+        let said = world.queue().steer(by(Longer::By(5 * DAY)), &only(id), "ops", Mode::ForReal).await.unwrap();
+        assert_eq!(
+            (said[0].note.clone(), said[0].note.clone()),
+            (would[0].note.clone(), format!("until {}", began + days * DAY))
+        );
+        assert_eq!(shown().await, began + days * DAY);
+    }
+    // Also when the outage is over, and the clock goes on.
+    let busy = server.clone().recipient(MAX, Do::say("450 4.2.2 mailbox full"));
+    server.come_up();
+    probe(&world).await;
+    let over = async || view(&world).await.is_none_or(|view| view.state == OutageState::Draining).then_some(());
+    world.until("the end of the outage", over).await;
+    assert_eq!(shown().await, began + 24 * DAY);
+    busy.behave();
     world.while_time_passes(MINUTE, "the message", async || (server.received().len() == 1).then_some(())).await;
 }

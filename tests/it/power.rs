@@ -1,6 +1,7 @@
 //! Power cuts for real: the gateway's own binary on a file system that forgets, tears and reorders what was not synced
 //! (`forgetful.rs`), cut at a random change of that disk, under load and while starting. After each cut the machine counts as
-//! started anew: its boot id is another. `FEEDGATE_CUTS=n` says how often; `tests/run` does it 100 times.
+//! started anew: its boot id is another. `FEEDGATE_CUTS=n` says how often; `tests/run` does it 100 times,
+//! with the optimised binary (`FEEDGATE_RELEASE_BIN`).
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use feedgate::sim;
 
 use crate::clamd::Clamd;
 use crate::forgetful::Mounted;
-use crate::gateway::{Life, prepare, serve};
+use crate::gateway::{Life, prepare, serve_release};
 use crate::load::{Account, Clients, Customers, Random, rounds};
 
 #[test]
@@ -78,7 +79,7 @@ fn wait_for_the_cut(disk: &sim::Disk) {
 fn machine(directory: &Path, round: u64) -> Command {
     let boot = directory.join("boot-id");
     std::fs::write(&boot, format!("{round:08x}-0000-4000-8000-000000000000\n")).expect("it can be written");
-    let gateway = serve(directory);
+    let gateway = serve_release(directory);
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\""]).arg(boot);
     command.arg(gateway.get_program()).args(gateway.get_args());

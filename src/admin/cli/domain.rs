@@ -116,7 +116,8 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
         }
     }
     if let Some(outage) = &view.outage {
-        add("outage", &super::status::outage_text(outage, now));
+        let lines = super::status::outage_lines(outage, now);
+        lines.iter().zip(std::iter::once("outage").chain(std::iter::repeat(""))).for_each(|(line, name)| add(name, line));
     }
     text
 }

@@ -3,6 +3,7 @@
 use crate::admin::answers::{Message, MessageLine, MessageList, RecipientState};
 use crate::admin::output::{Grid, counted, elided, moment, moment_and_relative, printable, relative, size};
 use crate::mail::{Decision, Judgement, Origin, ReversePath, Status, Steering, Timestamp};
+use crate::queue::Away;
 
 /// A line for each message, below it what the next hop last said.
 pub fn list_text(list: &MessageList, now: Timestamp, width: Option<usize>, empty: &str) -> String {
@@ -166,9 +167,17 @@ fn recipient_text(recipient: &RecipientState, steerings: &[Steering], now: Times
     if let Some(decision) = &recipient.decision {
         fields.add("decision", &decision_text(decision));
     }
-    let failing = recipient.failing_since.map(|since| format!(", host failing since {}", moment_and_relative(since, now)));
+    let failing = recipient
+        .failing_since
+        .filter(|_| recipient.away.is_none())
+        .map(|since| format!(", host failing since {}", moment_and_relative(since, now)));
     fields.add("attempts", &format!("{}{}", recipient.attempts, failing.unwrap_or_default()));
-    if let Some(due) = recipient.due {
+    if let Some(away) = &recipient.away {
+        let probe = away.probe_at.map_or("now".to_owned(), |at| moment_and_relative(at, now));
+        fields.add("next try", &format!("when its server answers a probe; the next one: {probe}"));
+        let Away { destination, state, since, why, .. } = away;
+        fields.add("server", &format!("{destination} is {} since {}: {why}", state.as_str(), moment_and_relative(*since, now)));
+    } else if let Some(due) = recipient.due {
         fields.add("next try", &moment_and_relative(due, now));
     }
     if let Some(end) = recipient.lifetime_end {
@@ -324,6 +333,7 @@ mod tests {
                 extension: None,
                 reroute: Some("203.0.113.5:2525".to_owned()),
                 failing_since: None,
+                away: None,
                 last_reply: "451 busy".to_owned(),
             }],
             steerings: [("extend 1d", "a ticket"), ("hold", "")]

@@ -105,7 +105,8 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             send(context, "/v1/queue/extend", &Extend { selection, longer, until, clear }, &how, done).await
         }
         Command::Reroute { words, clear, filters, all, how } => {
-            let (target, to) = server(words, clear)?;
+            let selected = all || !filters.is_empty();
+            let (target, to) = server(words, clear, selected)?;
             let elsewhere = Elsewhere { selection: select::steering(target, filters, all)?, to };
             let done = if clear { "go to their own servers again" } else { "rerouted" };
             send(context, "/v1/queue/reroute", &elsewhere, &how, done).await
@@ -157,14 +158,18 @@ fn extension(mut words: Vec<String>, said: bool) -> Result<(Option<Target>, Opti
 }
 
 /// A target, and the server to go to: the last word, unless it is to be cleared.
-fn server(mut words: Vec<String>, clear: bool) -> Result<(Option<Target>, Option<String>), Failure> {
+fn server(mut words: Vec<String>, clear: bool, selected: bool) -> Result<(Option<Target>, Option<String>), Failure> {
     if clear {
         return Ok((only_target(words, "--clear needs no server")?, None));
     }
+    let example = "where to? For example: feedgate queue reroute customer.example 203.0.113.5:2525";
     let Some(server) = words.pop() else {
-        let example = "where to? For example: feedgate queue reroute customer.example 203.0.113.5:2525";
         return Err(Failure::Usage(example.to_owned()));
     };
+    // A domain alone is what is to go somewhere, not where it is to go.
+    if words.is_empty() && !selected {
+        return Err(Failure::Usage(format!("which messages, and {example}")));
+    }
     reroute(&server).map_err(Failure::Usage)?;
     Ok((only_target(words, "")?, Some(server)))
 }
@@ -252,6 +257,10 @@ fn report_text(report: &SteeringReport, done: &str) -> String {
         text += &format!("and {unnamed} more infected ones stay\n");
     }
     if report.messages == 0 && report.infected == 0 {
+        // What was granted to a domain has ended, or would end.
+        if report.note.starts_with("ended: ") || report.note.starts_with("would end: ") {
+            return format!("{}\n", printable(&report.note));
+        }
         let none = "No message was changed";
         return if report.note.is_empty() { format!("{none}.\n") } else { format!("{none}: {}\n", printable(&report.note)) };
     }

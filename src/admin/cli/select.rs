@@ -62,6 +62,14 @@ pub struct Filters {
     newer_than: Option<String>,
 }
 
+impl Filters {
+    pub fn is_empty(&self) -> bool {
+        let Filters { domain, sender, recipient, state, older_than, newer_than } = self;
+        let addresses = domain.is_none() && sender.is_none() && recipient.is_none();
+        addresses && state.is_none() && older_than.is_none() && newer_than.is_none()
+    }
+}
+
 /// As it was written; the gateway reads it again.
 fn age(text: &str) -> Result<String, String> {
     duration(text).map(|_| text.to_owned())

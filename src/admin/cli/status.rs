@@ -34,7 +34,8 @@ fn text(status: &Status, width: Option<usize>) -> String {
     add("queue", &queue_text(status));
     add("ledger", &ledger_text(&status.ledger));
     for outage in status.outages.iter().take(OUTAGES_SHOWN) {
-        add("outage", &outage_text(outage, now));
+        let lines = outage_lines(outage, now);
+        lines.iter().zip(std::iter::once("outage").chain(std::iter::repeat(""))).for_each(|(line, name)| add(name, line));
     }
     if let Some(more) = status.outages.len().checked_sub(OUTAGES_SHOWN).filter(|more| *more > 0) {
         add("outage", &format!("{more} more domains; --json shows all"));
@@ -76,12 +77,21 @@ fn ledger_text(account: &Account) -> String {
 }
 
 /// What an operator needs to know of an outage, and what can be done.
-pub(super) fn outage_text(outage: &OutageView, now: Timestamp) -> String {
+pub(super) fn outage_lines(outage: &OutageView, now: Timestamp) -> Vec<String> {
     let OutageView { domain, state, since, why, messages, first_bounce, probe_at, .. } = outage;
     let waiting = counted(*messages as u64, "message");
     let lasts = span(now.since(*since));
     if *state == OutageState::Draining {
-        return format!("{domain} is draining: {waiting} waiting after an outage since {} ({lasts})", moment(*since));
+        let lasted = format!("an outage since {} ({lasts})", moment(*since));
+        return vec![format!("{domain} is draining: {waiting} waiting after {lasted}")];
+    }
+    // Nobody is away, and nothing bounces for it.
+    if *state == OutageState::Busy {
+        let first = format!(
+            "{domain} has too many connections since {} ({lasts}): fewer go at a time, {waiting} waiting",
+            moment(*since)
+        );
+        return vec![first, why.clone()];
     }
     let mut text = format!("{domain} is {} since {} ({lasts}), {waiting} waiting", state.as_str(), moment(*since));
     if let Some(first_bounce) = first_bounce {
@@ -90,10 +100,8 @@ pub(super) fn outage_text(outage: &OutageView, now: Timestamp) -> String {
     if let Some(probe_at) = probe_at {
         text += &format!("; next probe {}", relative(*probe_at, now));
     }
-    if *state == OutageState::Down {
-        text += &format!("; more time: feedgate queue extend {domain} 5d");
-    }
-    format!("{text}; {why}")
+    let more_time = (*state == OutageState::Down).then(|| format!("more time: feedgate queue extend {domain} 5d"));
+    [text, why.clone()].into_iter().chain(more_time).collect()
 }
 
 fn domains_text(status: &Status, width: Option<usize>) -> String {
@@ -144,6 +152,7 @@ mod tests {
                 data_dir: "/var/lib/feedgate".into(),
                 free_bytes: Some(12 << 30),
                 reserve_bytes: 256 << 20,
+                index_behind: 0,
                 accepting: true,
             },
             queue: Counts {
@@ -179,8 +188,9 @@ scanner    AWAY, mail waits: no clamd answers
 spool      /var/lib/feedgate, 12.0 GiB free, taking mail (reserve 256.0 MiB)
 queue      6 messages, 1 awaiting their scan; recipients: 6 waiting, 0 held, 0 quarantined
 ledger     20 recipients accepted = 13 delivered, 6 here, 1 bounced, 0 deleted, 0 rejected
-outage     b.example is down since 2026-11-19 16:36:00Z (30 h), 3 messages waiting, the first bounces in 18 h; next probe in 10 min; \
-more time: feedgate queue extend b.example 5d; 203.0.113.5:25: refused
+outage     b.example is down since 2026-11-19 16:36:00Z (30 h), 3 messages waiting, the first bounces in 18 h; next probe in 10 min
+           203.0.113.5:25: refused
+           more time: feedgate queue extend b.example 5d
 extended   b.example until 2026-11-21 22:36:00Z, by alice (uid 0)
 
 DOMAIN     WAITING  HELD  QUARANTINED  OLDEST    LAST REPLY

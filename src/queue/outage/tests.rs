@@ -153,3 +153,62 @@ fn a_clock_stands_still_only_while_its_message_waited() {
     (0..100).for_each(|number| stops.add(at(1000 + number), at(1000 + number)));
     assert_eq!(stops.after(at(0)), Duration::ZERO, "bounded");
 }
+
+#[test]
+fn a_busy_host_gets_half_as_many_and_then_one_more_each_time() {
+    let mut outage = Outage::busy(at(0), why(), 10);
+    assert_eq!((outage.state(), outage.gate()), (OutageState::Busy, Gate::Places(5)));
+    // What was out before ends: nothing new.
+    assert!(outage.refuses_some(at(1), why(), 9) && outage.refuses_some(at(1), why(), 6));
+    assert_eq!(outage.gate(), Gate::Places(5));
+    assert!(outage.refuses_some(at(2), why(), 5));
+    assert_eq!((outage.gate(), outage.since), (Gate::Places(2), at(0)));
+    let gates: Vec<_> = (0..5).map(|_| (outage.answered(4), outage.gate())).collect();
+    assert_eq!(gates[..2], [(Answer::Noted, Gate::Places(2)), (Answer::Noted, Gate::Places(3))]);
+    assert_eq!(gates[4].0, Answer::Up, "full speed");
+    assert!(outage.alert_due(at(9), at(10)).is_none() && !outage.is_known(), "it is not away");
+}
+
+#[test]
+fn a_host_that_was_away_is_away_whatever_it_says() {
+    let mut outage = begun();
+    assert!(!outage.refuses_some(at(1), why(), 4));
+    outage.probe_answered();
+    assert!(!outage.refuses_some(at(1), why(), 4), "back pressure");
+    outage.answered(FULL);
+    outage.answered(FULL);
+    outage.answered(FULL);
+    assert_eq!(outage.gate(), Gate::Places(4));
+    assert!(outage.refuses_some(at(2), why(), 4));
+    assert_eq!((outage.state(), outage.gate()), (OutageState::Busy, Gate::Places(2)), "it drained, and that was too fast");
+    outage.attempt_failed(at(3), at(60), why(), wait);
+    assert_eq!((outage.state(), outage.gate()), (OutageState::Suspect, Gate::Probe(at(60))));
+}
+
+#[test]
+fn limits_of_connections_are_told_from_other_troubles() {
+    for reply in [
+        "421 4.3.2 The maximum number of concurrent connections has exceeded a limit, closing transmission channel",
+        "421 4.3.2 Connection rate limit exceeded.",
+        "421 4.7.0 mx.customer.example Error: too many connections from 192.0.2.1",
+        "421 Too many concurrent SMTP connections; please try again later.",
+        "451 4.7.500 Server busy. Please try again later from [192.0.2.1].",
+        "554 mx.customer.example too many connections",
+    ] {
+        assert!(is_too_much(reply), "{reply}");
+    }
+    for reply in [
+        "cannot connect: too many connections",
+        "421 4.4.1 Connection timed out",
+        "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded",
+        "452 4.3.1 Insufficient system resources",
+        "452 4.5.3 Too many recipients",
+        "451 4.7.1 Greylisted",
+        "450 4.2.2 mailbox full",
+        "",
+        "4",
+        "\u{fc}\u{fc} too many connections",
+    ] {
+        assert!(!is_too_much(reply), "{reply}");
+    }
+}

@@ -387,3 +387,30 @@ mod random {
         }
     }
 }
+
+#[test]
+fn a_host_with_too_many_connections_slows_down_and_the_last_one_refused_is_an_outage() {
+    let mut schedule = Schedule::new(LIMITS);
+    let busy = host("busy.example");
+    (0..100).for_each(|number| schedule.plan(id(number), &busy, Some(at(0))));
+    let mut out = started(&mut schedule, at(0)).remove(&busy).unwrap();
+    let refused = |schedule: &mut Schedule, (id, slot): (QueueId, usize)| {
+        let is_busy = schedule.refuses_some(slot, "421 4.3.2 too many".to_owned(), at(0));
+        schedule.plan(id, &host("busy.example"), Some(at(60)));
+        schedule.give_back(id, slot, Back::Settled, true);
+        is_busy
+    };
+    assert!(refused(&mut schedule, out.pop().unwrap()));
+    assert_eq!(schedule.pick_same(out[0].1, at(0)), None, "connections end until only half of them are left");
+    out.drain(5..).for_each(|(id, slot)| schedule.give_back(id, slot, Back::Settled, true));
+    assert_eq!(schedule.pick_delivery(at(0)), None, "half of the places are taken");
+    assert!(schedule.pick_same(out[0].1, at(0)).is_some(), "these go on");
+    // A place that was handed on is given back with the message that has it now.
+    let (last, slot) = (out[0], out[0].1);
+    schedule.give_back(last.0, slot, Back::Settled, false);
+    for out in out.drain(1..) {
+        assert!(refused(&mut schedule, out));
+    }
+    assert!(!schedule.refuses_some(slot, "421 4.3.2 too many".to_owned(), at(0)), "there is no other that could be too many");
+    assert_eq!(schedule.outage(&busy).map(Outage::state), Some(OutageState::Busy), "up to the caller");
+}

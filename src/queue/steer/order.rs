@@ -104,16 +104,18 @@ impl Order {
     }
 
     /// What it would do, done to a copy.
-    pub(super) fn what_if(&self, entry: &Entry) -> Steered {
-        let done = self.carry_out(&entry.envelope, &mut entry.progress.clone());
+    pub(super) fn what_if(&self, entry: &Entry, shown: &[Timestamp]) -> Steered {
+        let done = self.carry_out(&entry.envelope, &mut entry.progress.clone(), shown);
         Steered { id: entry.envelope.id, recipients: done.recipients.len(), note: done.note }
     }
 
-    /// Does it, all but the bounce of those that are to be bounced: their sender has to be told first.
-    pub(super) fn carry_out(&self, envelope: &Envelope, progress: &mut Progress) -> Done {
+    /// Does it, all but the bounce of those that are to be bounced: their sender has to be told first. `shown`: until when each
+    /// recipient is tried as operators see it, which is later than what stands in the message while its clock stands still.
+    pub(super) fn carry_out(&self, envelope: &Envelope, progress: &mut Progress, shown: &[Timestamp]) -> Done {
         let applies = |index: &usize| self.steer.applies(progress, *index);
         let meant: Vec<usize> = self.selector.recipients(envelope, progress).filter(applies).collect();
-        meant.iter().for_each(|index| self.change_one(envelope, progress, *index));
+        let shown = |index: usize| shown.get(index).copied().unwrap_or_default();
+        meant.iter().for_each(|index| self.change_one(envelope, progress, *index, shown(*index)));
         if meant.is_empty() {
             return Done::default();
         }
@@ -121,7 +123,7 @@ impl Order {
             progress.scan_due = self.now;
         }
         progress.steered(self.now, &self.by.name, self.steer.command(), &self.by.reason);
-        let ends = meant.iter().map(|index| retry::lifetime_end(&self.config, envelope, progress, *index));
+        let ends = meant.iter().map(|index| retry::lifetime_end(&self.config, envelope, progress, *index).max(shown(*index)));
         let note = match &self.steer {
             Steer::Extend(_) => ends.max().map(|end| format!("until {end}")).unwrap_or_default(),
             Steer::Reroute(Some(reroute)) => format!("to {reroute}"),
@@ -130,7 +132,7 @@ impl Order {
         Done { recipients: meant, note }
     }
 
-    fn change_one(&self, envelope: &Envelope, progress: &mut Progress, index: usize) {
+    fn change_one(&self, envelope: &Envelope, progress: &mut Progress, index: usize, shown: Timestamp) {
         let end = retry::lifetime_end(&self.config, envelope, progress, index);
         let by = &self.by.name;
         let recipient = &mut progress.recipients[index];
@@ -141,7 +143,8 @@ impl Order {
                 recipient.status = Status::Waiting;
                 recipient.due = self.now;
             }
-            Steer::Extend(Longer::By(longer)) => recipient.extended_until = Some(end + *longer),
+            // Five days more than the operator was shown; less would be nothing while the clock stands still anyway.
+            Steer::Extend(Longer::By(longer)) => recipient.extended_until = Some(end.max(shown) + *longer),
             Steer::Extend(Longer::Until(until)) => recipient.extended_until = Some(end.max(*until)),
             // How long another server was away says nothing about this one.
             Steer::Reroute(reroute) => {
