@@ -92,13 +92,18 @@ impl Queue {
         let shared = Arc::new(Shared::new(store, clock, config, maillog, ids));
         let reading = Arc::clone(&shared);
         let read = tokio::task::spawn_blocking(move || reading.extensions.load(&reading.store)).await;
-        read.map_err(|error| StoreError::Io { what: "reading extensions".to_owned(), source: std::io::Error::other(error) })?;
-        let mut after = None;
+        read.map_err(|error| reading_failed("extensions", error))?;
         let mut owed = Vec::new();
+        let read = |after| {
+            let store = shared.store.clone();
+            tokio::spawn(async move { store.entries(after, PAGE).await })
+        };
+        // While one page is planned, the next one is read.
+        let mut next = read(None);
         loop {
-            let page = shared.store.entries(after, PAGE).await?;
+            let page = next.await.map_err(|error| reading_failed("the queue", error))??;
             let Some(last) = page.last() else { break };
-            after = Some(last.envelope.id);
+            next = read(Some(last.envelope.id));
             shared.store.count_in(&page);
             let mut state = shared.state();
             page.iter().for_each(|entry| state.schedule.plan_entry(entry));
@@ -198,6 +203,10 @@ impl Queue {
     pub fn lifetime_end(&self, envelope: &Envelope, progress: &Progress, recipient: usize) -> Timestamp {
         self.shared.lifetime_end(envelope, progress, recipient)
     }
+}
+
+fn reading_failed(what: &str, error: tokio::task::JoinError) -> StoreError {
+    StoreError::Io { what: format!("reading {what}"), source: std::io::Error::other(error) }
 }
 
 /// A duration as people say it, in its two largest units: `2d`, `1h 30m`, `45s`.

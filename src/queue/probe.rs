@@ -22,6 +22,8 @@ use crate::store::{Entry, StoreError};
 
 /// Messages read to find the one that would be given up first. Beyond, a moment is given that is too early, never too late.
 const READS_MAX: usize = 2_000;
+/// Messages of one host asked for at a time.
+const WAITING_READ: usize = 256;
 /// Outages shown at most, and domains with metrics of their own.
 const SHOWN_MAX: usize = 1_000;
 
@@ -149,7 +151,7 @@ impl Queue {
     /// The server that an operator named for the mail that waits there; `None`: its destination is its own. One that cannot be
     /// read now counts as that: the next probe asks again.
     pub async fn reroute_at(&self, destination: &Host) -> Option<Reroute> {
-        let first = self.shared.state().schedule.waiting(destination).into_iter().next()?;
+        let first = self.shared.state().schedule.waiting(destination, None, 1).into_iter().next()?;
         let entry = self.shared.store.entry(first).await.ok()?;
         let recipients = entry.envelope.recipients.iter().zip(&entry.progress.recipients);
         let mut here = recipients.filter(|(recipient, progress)| progress.destination(recipient) == destination);
@@ -224,24 +226,34 @@ impl Shared {
     /// What outlived its lifetime. Only the oldest are looked at: nobody's lifetime is shorter than that of the domain.
     async fn give_up_overdue_at(self: &Arc<Self>, host: &Host) -> Result<(), StoreError> {
         let (now, config) = (self.clock.now(), self.config.load_full());
-        let ids = self.state().schedule.waiting(host);
-        for id in ids {
-            let Some(entry) = self.entry_of(id).await? else { continue };
-            if entry.envelope.received_at + retry::lifetime(&config, host) > now {
-                break;
+        let mut after = None;
+        loop {
+            let ids = self.state().schedule.waiting(host, after, WAITING_READ);
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(*last);
+            for id in ids {
+                let Some(entry) = self.entry_of(id).await? else { continue };
+                if entry.envelope.received_at + retry::lifetime(&config, host) > now {
+                    return Ok(());
+                }
+                self.give_up_overdue(&entry).await?;
             }
-            self.give_up_overdue(&entry).await?;
         }
-        Ok(())
     }
 
     /// When the first message that waits for the host would be given up, should the host stay away.
     async fn first_bounce(&self, host: &Host) -> Result<Option<Timestamp>, StoreError> {
         let config = self.config.load_full();
         let shortest = self.shortest_stay(&config, host);
-        let ids = self.state().schedule.waiting(host);
         let mut first: Option<Timestamp> = None;
-        for (read, id) in ids.into_iter().enumerate() {
+        let mut ids = Vec::new().into_iter();
+        let mut after = None;
+        for read in 0.. {
+            if ids.len() == 0 {
+                ids = self.state().schedule.waiting(host, after, WAITING_READ).into_iter();
+            }
+            let Some(id) = ids.next() else { break };
+            after = Some(id);
             let Some(entry) = self.entry_of(id).await? else { continue };
             // Ids are given in the order of time: what comes now cannot end before this.
             let earliest = entry.envelope.received_at + shortest;

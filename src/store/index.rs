@@ -32,7 +32,8 @@ pub struct Mark {
 pub trait Index: Send {
     /// Hands every message to `each`. `None`: it holds no mark, so nothing in it counts.
     fn load(&mut self, each: &mut dyn FnMut(QueueId, Place)) -> Result<Option<Mark>, String>;
-    /// Makes the changes, and the mark with them: both or neither survive a crash of the process.
+    /// Makes the changes, in their order, and the mark last: a crash of the process may leave some changes without the mark, never
+    /// the mark without all of them.
     fn apply(&mut self, changes: &[Change], mark: Option<Mark>) -> Result<(), String>;
     /// Forgets everything.
     fn clear(&mut self) -> Result<(), String>;
@@ -53,6 +54,16 @@ struct MemoryState {
 }
 
 impl MemoryIndex {
+    /// What a kill may leave of this index on its way from what it was `before`: some messages as they are now, the others and
+    /// the mark as they were.
+    pub fn half_way(&self, before: &MemoryIndex, mut is_now: impl FnMut(QueueId) -> bool) -> MemoryIndex {
+        let (before, now) = (lock(&before.0), lock(&self.0));
+        let mut places = before.places.clone();
+        places.retain(|id, _| now.places.contains_key(id) || !is_now(*id));
+        places.extend(now.places.iter().filter(|(id, _)| is_now(**id)));
+        MemoryIndex(Arc::new(Mutex::new(MemoryState { places, mark: before.mark })))
+    }
+
     /// What a power cut may leave of an index that never syncs: those messages that `keep` says so about, and the mark.
     pub fn remains(&self, mut keep: impl FnMut(QueueId) -> bool) -> MemoryIndex {
         let state = lock(&self.0);

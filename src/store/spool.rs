@@ -62,6 +62,8 @@ impl Paths {
 /// Contents and states kept in memory, in bytes.
 const RECENT_BYTES_MAX: usize = 64 << 20;
 const STRIPES: usize = 256;
+/// Header and meta of most records are shorter.
+const META_GUESS: u64 = 2048;
 /// Records on their way, in units of [`PERMIT_BYTES`]: at most so many records, and so many times that in bytes.
 const PERMITS: usize = 1024;
 const PERMIT_BYTES: u64 = 32 * 1024;
@@ -435,9 +437,16 @@ impl Spool {
         }
     }
 
+    /// One read where it can be: a start does this for every message.
     fn read_meta(&self, id: QueueId, spot: Spot) -> Result<(RecordHeader, Vec<u8>), StoreError> {
-        let header = self.read_header(id, spot)?;
-        let meta = self.read(spot, RECORD_HEADER as u64, u64::from(header.meta_length))?;
+        let mut bytes = self.read(spot, 0, META_GUESS)?;
+        let header = self.header_of(id, spot, &bytes)?;
+        let length = RECORD_HEADER as u64 + u64::from(header.meta_length);
+        if (bytes.len() as u64) < length {
+            bytes.extend(self.read(spot, bytes.len() as u64, length - bytes.len() as u64)?);
+        }
+        bytes.truncate(length as usize);
+        let meta = bytes.split_off(RECORD_HEADER);
         if crc32fast::hash(&meta) != header.meta_crc {
             return Err(self.damaged(id, spot, "its checksum is wrong".to_owned()));
         }
@@ -445,9 +454,14 @@ impl Spool {
     }
 
     fn read_header(&self, id: QueueId, spot: Spot) -> Result<RecordHeader, StoreError> {
-        let stamp = lock(&self.table).file(spot).map(|(_, stamp)| stamp);
         let bytes = self.read(spot, 0, RECORD_HEADER as u64)?;
-        let header = RecordHeader::decode(&bytes, spot.segment, u64::from(spot.offset), stamp);
+        self.header_of(id, spot, &bytes)
+    }
+
+    /// The header at the beginning of what stands there.
+    fn header_of(&self, id: QueueId, spot: Spot, bytes: &[u8]) -> Result<RecordHeader, StoreError> {
+        let stamp = lock(&self.table).file(spot).map(|(_, stamp)| stamp);
+        let header = RecordHeader::decode(bytes, spot.segment, u64::from(spot.offset), stamp);
         let header = header.map(|(header, _)| header);
         header
             .filter(|header| header.id == id && header.length() == u64::from(spot.length))

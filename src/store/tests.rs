@@ -471,6 +471,39 @@ async fn an_index_that_lags_behind_is_brought_up() {
 }
 
 #[tokio::test]
+async fn an_index_killed_half_way_between_two_marks_is_brought_up() {
+    for kept in 0..32u32 {
+        let life = Life::begin();
+        for number in 1..=3 {
+            life.accept(number, 10).await.unwrap();
+        }
+        life.store.close();
+        let before = life.index.remains(|_| true);
+        let life = Life::on(life.disk.after_kill(), life.index.clone(), "boot 1", settings());
+        life.attempt(1).await.unwrap();
+        life.attempt(2).await.unwrap();
+        life.settle(2).await.unwrap();
+        life.accept(4, 3000).await.unwrap();
+        life.accept(5, 10).await.unwrap();
+        life.settle(5).await.unwrap();
+        life.attempt(3).await.unwrap();
+        life.attempt(3).await.unwrap();
+        life.store.close();
+        // As after a kill: the journal of then, and of the index some messages.
+        let disk = life.disk.after_kill();
+        let half_way = life.index.half_way(&before, |message| kept >> (message.session.to_u64() % 5) & 1 == 1);
+        drop(life.store);
+        let life = Life::on(disk, half_way, "boot 1", settings());
+        assert_eq!((&life.recovery.rebuilt, &life.recovery.damaged), (&None, &Vec::new()), "{kept:b}");
+        assert_eq!(life.ids().await, [id(1), id(3), id(4)], "{kept:b}");
+        assert_eq!((life.attempts(1).await, life.attempts(3).await), (1, 2), "{kept:b}");
+        // The first look counts what a queue would have counted in.
+        let _ = life.store.check_ledger().await.unwrap();
+        assert_eq!(life.store.check_ledger().await.unwrap(), Vec::<String>::new(), "{kept:b}");
+    }
+}
+
+#[tokio::test]
 async fn old_segments_go_and_what_lives_in_them_is_carried_on() {
     let life = Life::begin();
     life.accept(0, 1000).await.unwrap();
@@ -596,35 +629,6 @@ async fn on_a_real_disk_a_broken_or_missing_index_is_rebuilt() {
     drop(store);
     let (_store, recovery) = open_real(directory.path()).unwrap();
     assert_eq!((recovery.messages, recovery.rebuilt), (10, None));
-}
-
-/// Not a test of anything: prints what group commit gives here.
-/// `cargo test --lib store::tests::throughput -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let directory = tempfile::tempdir_in(".").unwrap();
-    let (store, _) =
-        Store::open(directory.path(), Arc::new(RealDisk), StoreSettings { reserve: 0, ..Default::default() }).unwrap();
-    let started = std::time::Instant::now();
-    let (writers, each) = (64, 100);
-    let work: Vec<_> = (0..writers)
-        .map(|writer| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for message in 0..each {
-                    let number = writer * each + message;
-                    accept(&store, number, 4096).await.unwrap();
-                    store.update(id(number), |_, progress| settle(progress)).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for writer in work {
-        writer.await.unwrap();
-    }
-    let rate = f64::from(writers * each) / started.elapsed().as_secs_f64();
-    println!("{rate:.0} messages of 4 KiB a second, accepted and settled");
 }
 
 #[tokio::test]

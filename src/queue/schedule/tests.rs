@@ -59,6 +59,23 @@ fn a_destination_with_a_hundred_thousand_due_delays_nobody() {
 }
 
 #[test]
+fn who_waits_is_read_in_pieces_in_the_order_of_arrival() {
+    let mut schedule = Schedule::new(LIMITS);
+    let host = host("a.example");
+    // The later it came, the earlier it is due: the last ten go out.
+    (0..40).for_each(|number| schedule.plan(id(number), &host, Some(at(100 - number))));
+    assert_eq!(started(&mut schedule, at(100))[&host].len(), 10);
+    let mut read = Vec::new();
+    while let Some(last) = schedule.waiting(&host, read.last().copied(), 7).last() {
+        let piece = schedule.waiting(&host, read.last().copied(), 7);
+        assert!(piece.len() <= 7 && piece.last() == Some(last));
+        read.extend(piece);
+    }
+    assert_eq!(read, (0..40).map(id).collect::<Vec<_>>());
+    assert_eq!(schedule.waiting_count(&host), 40);
+}
+
+#[test]
 fn places_in_all_are_shared_in_turn() {
     let mut schedule = Schedule::new(Limits { deliveries: 9, ..LIMITS });
     for number in 0..300 {
