@@ -73,6 +73,7 @@ pub fn run(spool: &Spool) {
 pub fn housekeep(spool: &Spool, with_segments: bool) -> Result<(), super::StoreError> {
     remove_files(spool);
     spool.look_at_free_bytes();
+    tell_of_room(spool);
     fill_reserve(spool);
     if spool.is_full() && segments::newest_is_sparse(spool) {
         // No new mail comes that would fill it up: its room would never be free again.
@@ -83,6 +84,23 @@ pub fn housekeep(spool: &Spool, with_segments: bool) -> Result<(), super::StoreE
         rounds -= 1;
     }
     Ok(())
+}
+
+/// Says when new mail begins to be refused for lack of room, and when it is taken again.
+fn tell_of_room(spool: &Spool) {
+    let is_full = spool.is_full();
+    if spool.was_full.swap(is_full, Ordering::Relaxed) == is_full {
+        return;
+    }
+    let (free, reserve) = (spool.free_bytes(), spool.settings.reserve);
+    match is_full {
+        true => tracing::error!(
+            free,
+            reserve,
+            "the spool's disk has less room than queue.reserve: new mail is answered 452 until there is more; delivery goes on"
+        ),
+        false => tracing::info!(free, reserve, "the spool's disk has room again: new mail is taken"),
+    }
 }
 
 /// Not made durable: what comes back after a crash is removed by the next start.

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -145,7 +146,8 @@ impl Shared {
         }
         keeper::remove_files(&self.spool);
         let is_durable = self.spool.take_index().is_some_and(Feeder::close);
-        if was_written && is_durable {
+        let is_believed = !self.spool.index_doubted.load(Ordering::Relaxed);
+        if was_written && is_durable && is_believed {
             // After the index is durable, not before: a power cut in between finds the old word, and the index is rebuilt.
             if let Err(error) = write_state(&*self.spool.disk, &self.spool.paths, CLEAN) {
                 tracing::warn!(%error, "the next start builds the queue's index anew");
@@ -210,6 +212,12 @@ fn begin_index(
     let text = if is_wiped.is_ok() { in_use.as_str() } else { "unusable" };
     write_state(disk, paths, text).map_err(|error| io_error("writing the index's state", error))?;
     Ok(state)
+}
+
+/// A verification found the index wrong: neither this run's end nor a crash makes the next start believe it.
+pub fn doubt_index(spool: &Spool) -> io::Result<()> {
+    spool.index_doubted.store(true, Ordering::Relaxed);
+    write_state(&*spool.disk, &spool.paths, "doubted")
 }
 
 /// Whether the next start would believe the index, as [`begin_index`] decides it.

@@ -90,6 +90,10 @@ pub struct Spool {
     /// `None`: closed.
     commits: Mutex<Option<Sender<Request>>>,
     index: Mutex<Option<Feeder>>,
+    /// A verification found it wrong: the next start must not believe it.
+    pub index_doubted: AtomicBool,
+    /// Whether new mail was refused for lack of room at the last look.
+    pub was_full: AtomicBool,
     /// How far the index is behind the journal.
     pub index_behind: Behind,
     /// Free bytes of the disk: as last asked, less what was written since.
@@ -114,6 +118,8 @@ impl Spool {
             recent: Mutex::new(Recent::new(RECENT_BYTES_MAX)),
             chores: Chores::default(),
             stocktaking: Mutex::default(),
+            index_doubted: AtomicBool::new(false),
+            was_full: AtomicBool::new(false),
             verifying: Mutex::default(),
             new_segment_wanted: AtomicBool::new(false),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),

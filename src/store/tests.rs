@@ -627,8 +627,13 @@ async fn on_a_real_disk_a_broken_or_missing_index_is_rebuilt() {
     let (store, recovery) = open_real(directory.path()).unwrap();
     assert_eq!((recovery.messages, recovery.rebuilt.is_some()), (10, true));
     drop(store);
-    let (_store, recovery) = open_real(directory.path()).unwrap();
+    let (store, recovery) = open_real(directory.path()).unwrap();
     assert_eq!((recovery.messages, recovery.rebuilt), (10, None));
+    // As a verification does that finds it wrong while the gateway runs.
+    super::open::doubt_index(&store.shared.spool).unwrap();
+    drop(store);
+    let (_store, recovery) = open_real(directory.path()).unwrap();
+    assert_eq!((recovery.messages, recovery.rebuilt.is_some()), (10, true));
 }
 
 #[tokio::test]

@@ -114,10 +114,12 @@ fn watched(spool: &Spool, parts: Vec<Part>) -> Result<Verification, StoreError> 
             for id in &differing {
                 audit.report.wrong(format!("message {id}: the index does not say where the journal has it"));
             }
+            doubt(spool, &mut audit.report);
             DIFFERS.to_owned()
         }
         Err(why) => {
             audit.report.wrong(format!("the index cannot be read: {why}"));
+            doubt(spool, &mut audit.report);
             "cannot be read; the next start builds it anew from the journal".to_owned()
         }
     };
@@ -128,6 +130,12 @@ fn watched(spool: &Spool, parts: Vec<Part>) -> Result<Verification, StoreError> 
     audit.report.ledger = table.ledger.accounts();
     audit.report.messages = table.len() as u64;
     Ok(audit.report)
+}
+
+fn doubt(spool: &Spool, report: &mut Verification) {
+    if let Err(error) = open::doubt_index(spool) {
+        report.wrong(format!("the next start may believe the index: its state cannot be written: {error}"));
+    }
 }
 
 const AGREES: &str = "agrees with the journal";

@@ -293,6 +293,8 @@ fn on_a_full_disk_accepting_stops_in_time_and_resumes_by_itself() {
         send(gateway.smtp, "jane@up.test", "message afterwards").filter(|reply| reply.starts_with("250 "))
     });
     sink.wait_for_message("Subject: message afterwards\n");
+    let is_said = |words: &str| gateway.logged(words).len() == 1;
+    assert!(is_said("has less room than queue.reserve") && is_said("has room again"), "{:#?}", gateway.logged("room"));
     assert_eq!(sink.messages().len(), taken.len() + 1, "each once");
     assert_well(&gateway.config());
     assert!(gateway.stop());
