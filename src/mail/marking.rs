@@ -14,7 +14,8 @@ use super::{Client, Decision, Domain, Envelope, Judgement, Protocol, Rewrite, Sp
 pub fn mark(head: &[u8], envelope: &Envelope, judgement: Option<&Judgement>, decision: &Decision, hostname: &Domain) -> Rewrite {
     let mut ours = received(envelope, hostname);
     if envelope.client.protocol != Protocol::Local {
-        ours.push_str(&authentication_results(&envelope.client, hostname));
+        let found = judgement.map_or("", |judgement| &judgement.authentication.results);
+        ours.push_str(&authentication_results(&envelope.client, found, hostname));
     }
     let marked = matches!(decision, Decision::DeliverMarked | Decision::DeliverTagged { .. });
     if let Some(judgement) = judgement.filter(|_| marked) {
@@ -70,8 +71,9 @@ fn protocol(envelope: &Envelope) -> &'static str {
     }
 }
 
-/// RFC 8601. Only what this gateway has checked itself: the client's reverse name (iprev, §2.7.3).
-fn authentication_results(client: &Client, hostname: &Domain) -> String {
+/// RFC 8601. Only what this gateway has checked itself: the client's reverse name (iprev, §2.7.3), and what was found out about
+/// sender and content (`found`, folded and harmless).
+fn authentication_results(client: &Client, found: &str, hostname: &Domain) -> String {
     let result = match (client.reverse_confirmed, &client.reverse_name) {
         (true, _) => IprevResult::Pass,
         (false, Some(_)) => IprevResult::Fail(mail_auth::Error::NotAligned),
@@ -79,7 +81,7 @@ fn authentication_results(client: &Client, hostname: &Domain) -> String {
     };
     let iprev = IprevOutput { result, ptr: None };
     let results = AuthenticationResults::new(hostname.as_str()).with_iprev_result(&iprev, client.address);
-    format!("Authentication-Results: {results}\r\n")
+    format!("Authentication-Results: {results}{found}\r\n")
 }
 
 /// What filters everywhere write, and our own two.

@@ -22,4 +22,5 @@ mod power;
 mod rules;
 mod scan;
 mod steering;
+mod suites;
 mod world;
