@@ -186,6 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_out_follows_the_reverse_name() {
+        let found = ";\r\n\tspf=pass smtp.mailfrom=joe@sender.example;\r\n\tdkim=none";
+        let judgement = Judgement {
+            at: Timestamp(0),
+            verdict: Verdict::Clean,
+            score: 0.0,
+            level: SpamLevel::None,
+            hits: Vec::new(),
+            authentication: Authentication { results: found.to_owned(), ..Authentication::default() },
+        };
+        let hostname = Domain::parse("mx1.isp.example").unwrap();
+        let rewrite = mark(b"A: 1\r\n\r\n", &envelope(), Some(&judgement), &Decision::Deliver, &hostname);
+        let Some(Segment::Insert(bytes)) = rewrite.segments.first() else { panic!("our fields come first") };
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let expected = format!("Authentication-Results: mx1.isp.example;\r\n\tiprev=pass policy.iprev=192.0.2.7{found}\r\n");
+        assert!(text.ends_with(&expected), "{text}");
+        assert_eq!(HeaderSection::parse(text.as_bytes()).fields.len(), 2, "{text}");
+    }
+
+    #[test]
     fn a_clients_name_cannot_break_the_header() {
         let mut envelope = envelope();
         envelope.client.helo = "evil)\r\nX-Spam-Flag: NO\r\n(".into();

@@ -30,7 +30,9 @@ fn compare(total: usize, differing: &BTreeMap<String, (String, String)>, known: 
             None => wrong.push(format!("{test}: expected {expected}, got {got}")),
         }
     }
-    wrong.extend(known.keys().filter(|test| !differing.contains_key(**test)).map(|test| format!("{test}: listed, but as expected")));
+    wrong.extend(
+        known.keys().filter(|test| !differing.contains_key(**test)).map(|test| format!("{test}: listed, but as expected")),
+    );
     assert!(wrong.is_empty(), "{} of {total} differ:\n{}", differing.len(), wrong.join("\n"));
     assert!(known.values().all(|(_, why)| !why.is_empty()));
 }

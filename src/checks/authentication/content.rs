@@ -47,7 +47,13 @@ impl Authenticator {
 
     /// Signatures cost time and memory in proportion to the content, so a few messages have their turn at a time, on threads
     /// that nobody else waits for.
-    pub(super) async fn conclude(&self, case: Case, inquiry: Option<Inquiry>, envelope: &Envelope, body: &Body) -> Authentication {
+    pub(super) async fn conclude(
+        &self,
+        case: Case,
+        inquiry: Option<Inquiry>,
+        envelope: &Envelope,
+        body: &Body,
+    ) -> Authentication {
         let of_sender_only = results::of_sender(&case);
         let Some(inquiry) = inquiry else { return of_sender_only };
         let place = Arc::clone(&self.places).acquire_owned().await.expect("nobody closes it");

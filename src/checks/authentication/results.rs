@@ -19,29 +19,26 @@ pub(super) fn of_sender(case: &Case) -> Authentication {
 
 pub(super) fn of(case: &Case, verdict: &Verdict<'_>) -> Authentication {
     let author = verdict.dmarc.as_ref().map_or("", |dmarc| dmarc.domain());
-    let mut field = sender_results(case).with_dkim_results(&verdict.dkim, author);
+    let mut results = tidy(&sender_results(case).with_dkim_results(&verdict.dkim, author).to_string());
+    if verdict.dkim.is_empty() {
+        // The builder writes nothing for no signature, which is a result too (RFC 8601 §2.7.1).
+        results.push_str(BETWEEN);
+        results.push_str("dkim=none");
+    }
+    let mut field = AuthenticationResults::new(CHECKER);
     if let Some(dmarc) = &verdict.dmarc {
         field = field.with_dmarc_result(dmarc);
     }
     if *verdict.arc.result() != DkimResult::None {
         field = field.with_arc_result(&verdict.arc, case.client);
     }
-    let mut results = tidy(&field.to_string());
-    if verdict.dkim.is_empty() {
-        // The builder writes nothing for no signature, which is a result too (RFC 8601 §2.7.1).
-        results.push_str(BETWEEN);
-        results.push_str("dkim=none");
-    }
+    results.push_str(&tidy(&field.to_string()));
     let mut findings = sender_findings(case);
     findings.extend(dkim_findings(verdict));
     findings.extend(dmarc_findings(verdict));
     let rejects = |dmarc: &&mail_auth::DmarcOutput| is_failure(dmarc) && dmarc.policy() == Policy::Reject;
     let dmarc_reject = verdict.dmarc.as_ref().filter(rejects).filter(|_| verdict.voucher.is_none());
-    Authentication {
-        results,
-        dmarc_reject: dmarc_reject.and_then(|dmarc| Domain::parse(dmarc.domain()).ok()),
-        findings,
-    }
+    Authentication { results, dmarc_reject: dmarc_reject.and_then(|dmarc| Domain::parse(dmarc.domain()).ok()), findings }
 }
 
 fn sender_results(case: &Case) -> AuthenticationResults<'static> {
@@ -147,7 +144,10 @@ mod tests {
     #[test]
     fn nothing_breaks_out_of_the_field() {
         assert_eq!(tidy("feedgate;\r\n\tspf=pass (\u{e4}\r\nX: y)"), ";\r\n\tspf=pass (???X: y)");
-        assert_eq!(tidy(&format!("feedgate;\r\n\tdkim=pass header.i={};\r\n\tarc=fail", "x".repeat(900))), ";\r\n\tdkim=pass;\r\n\tarc=fail");
+        assert_eq!(
+            tidy(&format!("feedgate;\r\n\tdkim=pass header.i={};\r\n\tarc=fail", "x".repeat(900))),
+            ";\r\n\tdkim=pass;\r\n\tarc=fail"
+        );
         assert_eq!(tidy("feedgate"), "");
     }
 }

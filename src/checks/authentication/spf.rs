@@ -239,7 +239,8 @@ impl Walk<'_> {
     /// RFC 7208 §7.2, the macro `p`: the domain itself, else a name below it, else any, else "unknown".
     async fn validated_name(&self, domain: &str) -> String {
         // Its questions are no terms; what it finds is remembered by nobody, as nobody shall use it.
-        let mut aside = Walk { questions: self.questions, client: self.client, helo: "", sender: String::new(), terms: 0, voids: 0 };
+        let mut aside =
+            Walk { questions: self.questions, client: self.client, helo: "", sender: String::new(), terms: 0, voids: 0 };
         let names = aside.validated_names().await.unwrap_or_default();
         let below = |name: &&Domain| Domain::parse(domain).is_ok_and(|domain| name.is_within(&domain));
         let same = names.iter().find(|name| name.as_str().eq_ignore_ascii_case(domain));

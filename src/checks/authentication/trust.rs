@@ -12,20 +12,20 @@ use crate::mail::{Client, Domain};
 /// By the `d=` of their seals. Each checks SPF, DKIM and DMARC itself and says truthfully what it found. Whoever else does is
 /// for `checks.trusted_sealers`.
 const SEALERS: [&str; 14] = [
-    "google.com",             // Gmail, Google Workspace, Google Groups
-    "microsoft.com",          // Outlook.com, Hotmail, Microsoft 365
-    "outlook.com",            // the same, under the domain of their hosts
-    "yahoo.com",              // Yahoo Mail, AOL
-    "aol.com",                // AOL, under its own name
-    "icloud.com",             // iCloud Mail, Hide My Email
-    "messagingengine.com",    // Fastmail, Pobox
-    "fastmail.com",           // Fastmail, under its own name
-    "zoho.com",               // Zoho Mail
-    "zohomail.com",           // the same, under the domain of their hosts
-    "cloudflare-email.net",   // Cloudflare Email Routing
-    "forwardemail.net",       // Forward Email
-    "groups.io",              // Groups.io, mailing lists
-    "dreamhost.com",          // DreamHost, forwarding and lists for its customers
+    "google.com",           // Gmail, Google Workspace, Google Groups
+    "microsoft.com",        // Outlook.com, Hotmail, Microsoft 365
+    "outlook.com",          // the same, under the domain of their hosts
+    "yahoo.com",            // Yahoo Mail, AOL
+    "aol.com",              // AOL, under its own name
+    "icloud.com",           // iCloud Mail, Hide My Email
+    "messagingengine.com",  // Fastmail, Pobox
+    "fastmail.com",         // Fastmail, under its own name
+    "zoho.com",             // Zoho Mail
+    "zohomail.com",         // the same, under the domain of their hosts
+    "cloudflare-email.net", // Cloudflare Email Routing
+    "forwardemail.net",     // Forward Email
+    "groups.io",            // Groups.io, mailing lists
+    "dreamhost.com",        // DreamHost, forwarding and lists for its customers
 ];
 
 /// By the organisation of their hosts' confirmed names: they forward for their customers without changing the author, and not
@@ -47,7 +47,12 @@ pub(super) fn forwarder(client: &Client) -> Option<Domain> {
 }
 
 /// Who vouches, in words for people.
-pub(super) fn voucher(arc: &ArcOutput<'_>, author: &Domain, more_sealers: &[Domain], forwarder: Option<&Domain>) -> Option<String> {
+pub(super) fn voucher(
+    arc: &ArcOutput<'_>,
+    author: &Domain,
+    more_sealers: &[Domain],
+    forwarder: Option<&Domain>,
+) -> Option<String> {
     let by_chain = || {
         let sealers: Vec<&str> = arc.sets().iter().map(|set| set.seal.header.d.as_str()).collect();
         let first = arc.sets().first()?;

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use mail_auth::arc::ArcError;
+use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
@@ -61,9 +63,13 @@ pub(super) fn of(verifier: &Verifier, bytes: &[u8], is_whole: bool, inquiry: &In
         (unverified(message, DkimOutput::neutral), ArcOutput::default())
     };
     let for_policy = if is_whole { dkim.clone() } else { unverified(message, DkimOutput::temp_err) };
-    let dmarc = strictest(inquiry.signed.authors_asked().iter().map(|author| {
-        policy(verifier.library(), author, &for_policy, case, &inquiry.answers.policies(author.as_str()))
-    }));
+    let dmarc = strictest(
+        inquiry
+            .signed
+            .authors_asked()
+            .iter()
+            .map(|author| policy(verifier.library(), author, &for_policy, case, &inquiry.answers.policies(author.as_str()))),
+    );
     let voucher = dmarc.as_ref().filter(|dmarc| is_failure(dmarc)).and_then(|dmarc| {
         let author = Domain::parse(dmarc.domain()).ok()?;
         trust::voucher(&arc, &author, &case.trusted_sealers, case.forwarder.as_ref())
@@ -92,7 +98,10 @@ fn signatures<'a>(library: &MessageAuthenticator, message: &'a AuthenticatedMess
 }
 
 /// The signature an output is about, for as long as the message lives.
-fn message_signature<'a>(message: &'a AuthenticatedMessage<'a>, output: &DkimOutput<'a>) -> Option<&'a mail_auth::dkim::Signature> {
+fn message_signature<'a>(
+    message: &'a AuthenticatedMessage<'a>,
+    output: &DkimOutput<'a>,
+) -> Option<&'a mail_auth::dkim::Signature> {
     let signature = output.signature()?;
     message.dkim_headers.iter().map(|field| &field.header).find(|known| std::ptr::eq(*known, signature))
 }
@@ -106,7 +115,27 @@ fn unverified<'a>(message: &'a AuthenticatedMessage<'a>, result: impl Fn(Error) 
 }
 
 fn chain<'a>(library: &MessageAuthenticator, message: &'a AuthenticatedMessage<'a>, keys: &'a Cache) -> ArcOutput<'a> {
-    at_once(library.verify_arc(Parameters::new(message).with_txt_cache(keys))).unwrap_or_default()
+    match unfit(message) {
+        Some(why) => ArcOutput::default().with_result(DkimResult::Fail(why)),
+        None => at_once(library.verify_arc(Parameters::new(message).with_txt_cache(keys))).unwrap_or_default(),
+    }
+}
+
+/// What RFC 8617 wants of a chain and mail-auth does not ask.
+fn unfit(message: &AuthenticatedMessage<'_>) -> Option<Error> {
+    let sets = [message.ams_headers.len(), message.as_headers.len(), message.aar_headers.len()];
+    if sets[0] == 0 && sets.iter().any(|count| *count > 0) {
+        return Some(Error::Arc(ArcError::BrokenChain));
+    }
+    // §4.1.2: a seal is made after the signature, which therefore cannot cover it.
+    if message.ams_headers.iter().any(|field| field.header.h.iter().any(|name| name.eq_ignore_ascii_case("arc-seal"))) {
+        return Some(Error::Arc(ArcError::HasHeaderTag));
+    }
+    let algorithms =
+        message.ams_headers.iter().map(|field| field.header.a).chain(message.as_headers.iter().map(|field| field.header.a));
+    // §4.1.2, by RFC 8301: SHA-1 proves nothing.
+    let is_weak = algorithms.into_iter().any(|algorithm| algorithm == Algorithm::RsaSha1);
+    is_weak.then_some(Error::Dkim(DkimError::UnsupportedAlgorithm))
 }
 
 /// DMARC for one author's domain. mail-auth leaves a message with several authors alone, so each is asked for by itself.
