@@ -166,11 +166,15 @@ async fn each_domain_says_whether_policies_are_followed() {
 }
 
 #[tokio::test]
-async fn off_means_that_nobody_follows_it_and_the_header_still_tells() {
-    let world = world("dmarc = \"off\"").await;
+async fn off_means_that_it_does_not_count_and_the_header_still_tells() {
+    let customer = domain("customer.example", &["203.0.113.5"], "");
+    let spam = "[domains.\"customer.example\".spam]\nenabled = true\n";
+    let world = place(&format!("{CHECKS}dmarc = \"off\"\n{customer}{spam}")).await;
     bank(&world);
     world.take(&[JANE], &message("support@bank.example")).await;
-    assert!(world.arrived().await.contains("\tdmarc=fail (policy not aligned) header.from=bank.example"));
+    let text = world.arrived().await;
+    assert!(text.contains("\tdmarc=fail (policy not aligned) header.from=bank.example"), "{text}");
+    assert!(text.contains("X-Spam-Status: No") && !text.contains("DMARC_FAIL"), "{text}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::keys::Answers;
-use super::signed::{HEAD_MAX, Signed};
+use super::signed::{HEAD_MAX, QUESTIONS_MAX, Signed};
 use super::verdict::{self, Case};
 use super::{Authenticator, results};
 use crate::mail::{Authentication, Domain, Envelope, ReversePath};
@@ -12,8 +12,6 @@ use crate::outside::Body;
 
 /// Larger content is not verified, in bytes: its signatures are neutral, and DMARC cannot tell.
 pub(super) const CONTENT_MAX: u64 = 16 << 20;
-/// Keys of ten signatures and fifteen sets, policies of five authors and those who sent for them.
-const QUESTIONS_MAX: usize = 80;
 
 /// What the header section says, and what DNS says about it.
 pub(super) struct Inquiry {
@@ -22,7 +20,7 @@ pub(super) struct Inquiry {
 }
 
 impl Authenticator {
-    /// `None` when there is nothing to be said: the content cannot be read, or its header section is beyond all bounds.
+    /// `None` when the content cannot be read.
     pub(super) async fn inquire(&self, envelope: &Envelope, body: &Body) -> Option<Inquiry> {
         let head = match body.head(HEAD_MAX as u64 + 1).await {
             Ok(head) => head,
@@ -35,7 +33,7 @@ impl Authenticator {
             ReversePath::Address(address) => address.domain().cloned(),
             ReversePath::Null => Domain::parse(&envelope.client.helo).ok(),
         };
-        let signed = Signed::read(&head, sender.as_ref())?;
+        let signed = Signed::read(&head, sender.as_ref());
         drop(head);
         let questions = self.questions(QUESTIONS_MAX);
         let mut answers = Answers::ask(&questions, signed.names.clone()).await;

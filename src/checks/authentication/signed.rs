@@ -13,18 +13,26 @@ use mail_auth::common::verify::VerifySignature;
 use super::keys::policy_name;
 use crate::mail::{Domain, HeaderSection};
 
-/// A longer header section is not looked at, in bytes: twice the default of `smtp.header_max`.
+/// Of a header section, in bytes: twice the default of `smtp.header_max`. In a longer one authors are looked for and no signature.
 pub(super) const HEAD_MAX: usize = 512 << 10;
-/// Header fields; more, and nothing is verified.
+/// Header fields. Among more, authors are looked for and no signature: each signed field would be looked for among all of them.
 const FIELDS_MAX: usize = 2_000;
 /// DKIM signatures that are verified, from the top. RFC 6376 §6.1 leaves the number to us.
 pub(super) const SIGNATURES_MAX: usize = 10;
 /// One signature's field, in bytes: it names the signed fields, and each is looked for.
 const SIGNATURE_MAX: usize = 8 * 1024;
 /// Sets of an ARC chain. RFC 8617 allows 50; honest mail has three or four.
-const SETS_MAX: usize = 15;
+const SETS_MAX: usize = 8;
 /// Authors' domains whose policies are asked for.
 const AUTHORS_MAX: usize = 5;
+/// Names that are asked because somebody of an author's organisation signed or sent, for each author.
+const RELATED_MAX: usize = 6;
+/// What a message can make us ask at most: keys of signatures, of seals and of the last ARC signature; for each author the
+/// tree walk, those related, and two questions whether it exists. What nobody can exceed, nobody can use up on purpose so that
+/// a policy is not asked for.
+pub(super) const QUESTIONS_MAX: usize = SIGNATURES_MAX + SETS_MAX + 1 + AUTHORS_MAX * (WALK_MAX + RELATED_MAX + 2);
+/// RFC 9989 §4.10.
+const WALK_MAX: usize = 8;
 
 /// A header section, within the bounds.
 #[derive(Debug, Default)]
@@ -33,27 +41,28 @@ pub(super) struct Signed {
     pub(super) authors: Vec<Domain>,
     /// Keys of signatures and seals, and the policies that count for the authors; with a final dot.
     pub(super) names: BTreeSet<String>,
+    /// The header section is longer than [`HEAD_MAX`].
+    pub(super) is_beyond: bool,
 }
 
 impl Signed {
-    /// `None`: it is over a bound, and nothing can be said.
-    pub(super) fn read(head: &[u8], sender: Option<&Domain>) -> Option<Signed> {
-        let section = HeaderSection::parse(head);
-        if section.fields.len() > FIELDS_MAX || section.end > HEAD_MAX {
-            return None;
-        }
-        let Some(message) = parse(&head[..section.end]) else { return Some(Signed::default()) };
+    /// `head`: the beginning of the content, up to [`HEAD_MAX`] bytes or a little more.
+    pub(super) fn read(head: &[u8], sender: Option<&Domain>) -> Signed {
+        let end = HeaderSection::parse(head).end;
+        let is_beyond = end > HEAD_MAX;
+        let Some(message) = parse(&head[..end], is_beyond) else { return Signed { is_beyond, ..Signed::default() } };
         let authors = authors(&message);
         let signers = message.dkim_headers.iter().filter_map(|field| Domain::parse(&field.header.d).ok());
-        let identities: Vec<Domain> = signers.chain(sender.cloned()).collect();
+        let identities: Vec<Domain> = sender.cloned().into_iter().chain(signers).collect();
         let mut names = keys(&message);
         for author in authors.iter().take(AUTHORS_MAX) {
             names.extend(walk(author));
             let organisation = author.organisation();
-            let related = identities.iter().filter(|identity| identity.organisation() == organisation);
-            names.extend(related.flat_map(walk));
+            let related = identities.iter().filter(|identity| identity.organisation() == organisation).flat_map(walk);
+            let new: BTreeSet<String> = related.filter(|name| !names.contains(name)).take(RELATED_MAX).collect();
+            names.extend(new);
         }
-        Some(Signed { authors, names })
+        Signed { authors, names, is_beyond }
     }
 
     /// Those whose policies were asked for.
@@ -62,9 +71,16 @@ impl Signed {
     }
 }
 
-/// A message as mail-auth reads it, without what is over the bounds and without what we do not follow.
-pub(super) fn parse(message: &[u8]) -> Option<AuthenticatedMessage<'_>> {
+/// A message as mail-auth reads it, without what is over the bounds and without what we do not follow. `is_beyond`: its header
+/// section is longer than what was looked at.
+pub(super) fn parse(message: &[u8], is_beyond: bool) -> Option<AuthenticatedMessage<'_>> {
     let mut parsed = AuthenticatedMessage::parse(message)?;
+    if is_beyond || parsed.headers.len() > FIELDS_MAX {
+        parsed.dkim_headers.clear();
+        parsed.ams_headers.clear();
+        parsed.as_headers.clear();
+        parsed.aar_headers.clear();
+    }
     parsed.dkim_headers.retain(|field| field.value.len() <= SIGNATURE_MAX);
     parsed.dkim_headers.truncate(SIGNATURES_MAX);
     for field in &mut parsed.dkim_headers {
@@ -129,7 +145,7 @@ mod tests {
     #[test]
     fn all_authors_of_all_fields_are_found() {
         let head = b"From: A <a@one.example>, b@two.example\r\nFrom: \"x@no.example\" <C@One.Example>\r\n\r\n";
-        let signed = Signed::read(head, Some(&domain("bounce.one.example"))).unwrap();
+        let signed = Signed::read(head, Some(&domain("bounce.one.example")));
         assert_eq!(signed.authors, [domain("one.example"), domain("two.example")]);
         for name in ["_dmarc.one.example.", "_dmarc.two.example.", "_dmarc.example.", "_dmarc.bounce.one.example."] {
             assert!(signed.names.contains(name), "{name} in {:?}", signed.names);
@@ -140,11 +156,14 @@ mod tests {
     fn more_than_the_bounds_is_not_looked_at() {
         let signature = "DKIM-Signature: v=1; a=rsa-sha256; d=a.example; s=S; h=from; bh=YQ==; b=YQ==\r\n";
         let many: String = (0..300).map(|number| signature.replace("s=S", &format!("s=s{number}"))).collect();
-        let signed = Signed::read((many + "From: a@a.example\r\n\r\n").as_bytes(), None).unwrap();
+        let signed = Signed::read((many + "From: a@a.example\r\n\r\n").as_bytes(), None);
         assert_eq!(signed.names.iter().filter(|name| name.contains("_domainkey")).count(), SIGNATURES_MAX);
         let authors: String = (0..1000).map(|number| format!("From: a@a{number}.example\r\n")).collect();
-        let signed = Signed::read(authors.as_bytes(), None).unwrap();
+        let signed = Signed::read(authors.as_bytes(), None);
         assert!(signed.names.len() <= 2 * AUTHORS_MAX, "{}", signed.names.len());
-        assert!(Signed::read("A: 1\r\n".repeat(FIELDS_MAX + 1).as_bytes(), None).is_none());
+        let many = signature.to_owned() + &"A: 1\r\n".repeat(FIELDS_MAX) + "From: a@a.example\r\n\r\n";
+        let signed = Signed::read(many.as_bytes(), None);
+        assert_eq!(signed.authors, [domain("a.example")], "an author cannot hide behind many fields");
+        assert!(!signed.names.iter().any(|name| name.contains("_domainkey")), "{:?}", signed.names);
     }
 }

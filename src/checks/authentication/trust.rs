@@ -11,7 +11,7 @@ use crate::mail::{Client, Domain};
 
 /// By the `d=` of their seals. Each checks SPF, DKIM and DMARC itself and says truthfully what it found. Whoever else does is
 /// for `checks.trusted_sealers`.
-const SEALERS: [&str; 14] = [
+const SEALERS: [&str; 13] = [
     "google.com",           // Gmail, Google Workspace, Google Groups
     "microsoft.com",        // Outlook.com, Hotmail, Microsoft 365
     "outlook.com",          // the same, under the domain of their hosts
@@ -25,19 +25,15 @@ const SEALERS: [&str; 14] = [
     "cloudflare-email.net", // Cloudflare Email Routing
     "forwardemail.net",     // Forward Email
     "groups.io",            // Groups.io, mailing lists
-    "dreamhost.com",        // DreamHost, forwarding and lists for its customers
 ];
 
 /// By the organisation of their hosts' confirmed names: they forward for their customers without changing the author, and not
 /// all that they send is sealed.
-const FORWARDERS: [&str; 7] = [
+const FORWARDERS: [&str; 4] = [
     "registrar-servers.com", // Namecheap's forwarding (eforward*.registrar-servers.com)
     "improvmx.com",          // ImprovMX
     "forwardemail.net",      // Forward Email
     "cloudflare-email.net",  // Cloudflare Email Routing
-    "gandi.net",             // Gandi, a registrar, for its customers' domains
-    "acm.org",               // addresses for members, for life
-    "ieee.org",              // the same
 ];
 
 /// The forwarder whose host this client is.

@@ -54,7 +54,7 @@ pub(super) struct Verdict<'a> {
 /// `bytes`: the content, or its beginning where it is too large to be verified.
 pub(super) fn of(verifier: &Verifier, bytes: &[u8], is_whole: bool, inquiry: &Inquiry, case: &Case) -> Authentication {
     let empty = AuthenticatedMessage::default();
-    let parsed = signed::parse(bytes);
+    let parsed = signed::parse(bytes, inquiry.signed.is_beyond);
     let message = parsed.as_ref().unwrap_or(&empty);
     let keys = inquiry.answers.keys();
     let (dkim, arc) = if is_whole {
