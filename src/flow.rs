@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::checks::Checks;
-use crate::config::{Config, Current};
+use crate::config::{CheckMode, Config, Current};
 use crate::mail::{
     Authentication, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
     ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
@@ -239,7 +239,13 @@ impl Flow {
         if config.allows(envelope.client.address) {
             return Authentication::default();
         }
-        self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await
+        let mut found = self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await;
+        let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
+        if !domains.any(|domain| domain.checks.dmarc != CheckMode::Off) {
+            // Nobody wants a failure of the author's policy to count: it stands in the header and nowhere else.
+            found.findings.retain(|finding| !finding.id.starts_with("dmarc-fail"));
+        }
+        found
     }
 
     /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear

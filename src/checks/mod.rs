@@ -15,7 +15,7 @@ mod reverse;
 
 use std::sync::Arc;
 
-pub use authentication::Authenticator;
+pub use authentication::{Authenticator, Spf, SpfResult};
 pub use cases::Cases;
 pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};

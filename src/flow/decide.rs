@@ -149,4 +149,25 @@ mod tests {
         );
         assert_eq!(decide(&judgement, None, Sender::Waits), Decision::Deliver);
     }
+
+    #[test]
+    fn a_dmarc_policy_is_followed_where_the_domain_says_so() {
+        let check = |verdict: Verdict, mode: CheckMode, sender, expected: &str| {
+            let author = "bank.example".parse().unwrap();
+            let authentication = crate::mail::Authentication { dmarc_reject: Some(author), ..Default::default() };
+            let judgement =
+                Judgement { at: Timestamp(0), verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new(), authentication };
+            let mut policy = domain(false, Action::None, Unscannable::DeliverTagged);
+            policy.checks.dmarc = mode;
+            assert_eq!(shown(&decide(&judgement, Some(&policy), sender)), expected);
+        };
+        let refused = "550 5.7.26 Message rejected by the DMARC policy of bank.example";
+        check(Verdict::Clean, CheckMode::Reject, Sender::Waits, refused);
+        check(Verdict::Clean, CheckMode::Reject, Sender::Gone, "quarantine rejected by the DMARC policy of bank.example");
+        check(Verdict::Unscannable("x".into()), CheckMode::Reject, Sender::Waits, refused);
+        check(Verdict::Infected("Eicar".into()), CheckMode::Reject, Sender::Gone, "quarantine infected: Eicar");
+        check(Verdict::Infected("Eicar".into()), CheckMode::Reject, Sender::Waits, "554 5.7.1 Virus found: Eicar");
+        check(Verdict::Clean, CheckMode::Score, Sender::Waits, "deliver");
+        check(Verdict::Clean, CheckMode::Off, Sender::Gone, "deliver");
+    }
 }

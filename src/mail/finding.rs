@@ -40,8 +40,8 @@ fn is_zero(points: &f32) -> bool {
 /// What SPF, DKIM, DMARC and ARC say about a message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Authentication {
-    /// The results as `Authentication-Results` shows them after our name (RFC 8601 §2.2), with the client's reverse name; empty:
-    /// nobody asked.
+    /// The results as `Authentication-Results` shows them after our name and the client's reverse name (RFC 8601 §2.2): each begins
+    /// with a semicolon and a folded line; harmless. Empty: nobody asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub results: String,
     /// The author's domain, when its DMARC policy asks to reject the message and nobody we trust vouches for it.

@@ -14,7 +14,8 @@ use super::{Client, Decision, Domain, Envelope, Judgement, Protocol, Rewrite, Sp
 pub fn mark(head: &[u8], envelope: &Envelope, judgement: Option<&Judgement>, decision: &Decision, hostname: &Domain) -> Rewrite {
     let mut ours = received(envelope, hostname);
     if envelope.client.protocol != Protocol::Local {
-        ours.push_str(&authentication_results(&envelope.client, hostname));
+        let found = judgement.map_or("", |judgement| &judgement.authentication.results);
+        ours.push_str(&authentication_results(&envelope.client, found, hostname));
     }
     let marked = matches!(decision, Decision::DeliverMarked | Decision::DeliverTagged { .. });
     if let Some(judgement) = judgement.filter(|_| marked) {
@@ -70,8 +71,9 @@ fn protocol(envelope: &Envelope) -> &'static str {
     }
 }
 
-/// RFC 8601. Only what this gateway has checked itself: the client's reverse name (iprev, §2.7.3).
-fn authentication_results(client: &Client, hostname: &Domain) -> String {
+/// RFC 8601. Only what this gateway has checked itself: the client's reverse name (iprev, §2.7.3), and what was found out about
+/// sender and content (`found`, folded and harmless).
+fn authentication_results(client: &Client, found: &str, hostname: &Domain) -> String {
     let result = match (client.reverse_confirmed, &client.reverse_name) {
         (true, _) => IprevResult::Pass,
         (false, Some(_)) => IprevResult::Fail(mail_auth::Error::NotAligned),
@@ -79,7 +81,7 @@ fn authentication_results(client: &Client, hostname: &Domain) -> String {
     };
     let iprev = IprevOutput { result, ptr: None };
     let results = AuthenticationResults::new(hostname.as_str()).with_iprev_result(&iprev, client.address);
-    format!("Authentication-Results: {results}\r\n")
+    format!("Authentication-Results: {results}{found}\r\n")
 }
 
 /// What filters everywhere write, and our own two.
@@ -181,6 +183,26 @@ mod tests {
         assert!(text.starts_with(&expected), "{text}");
         assert!(text.contains("Authentication-Results: mx1.isp.example;\r\n\tiprev=pass policy.iprev=192.0.2.7\r\n"), "{text}");
         assert!(!text.contains("X-Spam"), "{text}");
+    }
+
+    #[test]
+    fn what_was_found_out_follows_the_reverse_name() {
+        let found = ";\r\n\tspf=pass smtp.mailfrom=joe@sender.example;\r\n\tdkim=none";
+        let judgement = Judgement {
+            at: Timestamp(0),
+            verdict: Verdict::Clean,
+            score: 0.0,
+            level: SpamLevel::None,
+            hits: Vec::new(),
+            authentication: Authentication { results: found.to_owned(), ..Authentication::default() },
+        };
+        let hostname = Domain::parse("mx1.isp.example").unwrap();
+        let rewrite = mark(b"A: 1\r\n\r\n", &envelope(), Some(&judgement), &Decision::Deliver, &hostname);
+        let Some(Segment::Insert(bytes)) = rewrite.segments.first() else { panic!("our fields come first") };
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let expected = format!("Authentication-Results: mx1.isp.example;\r\n\tiprev=pass policy.iprev=192.0.2.7{found}\r\n");
+        assert!(text.ends_with(&expected), "{text}");
+        assert_eq!(HeaderSection::parse(text.as_bytes()).fields.len(), 2, "{text}");
     }
 
     #[test]

@@ -12,8 +12,9 @@ use super::text::evidence;
 use crate::mail::{Finding, RuleHit, SpamLevel};
 
 /// The rule files that the binary carries, in the order of their names, as [`Engine::load`] reads a directory.
-const BUILTIN: [(&str, &str); 7] = [
+const BUILTIN: [(&str, &str); 8] = [
     ("attachments", include_str!("../../rules/attachments.toml")),
+    ("authentication", include_str!("../../rules/authentication.toml")),
     ("body", include_str!("../../rules/body.toml")),
     ("door", include_str!("../../rules/door.toml")),
     ("headers", include_str!("../../rules/headers.toml")),

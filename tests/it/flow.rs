@@ -56,7 +56,8 @@ async fn clean_mail_is_delivered_with_our_headers_and_nothing_else_changed() {
     let ours = text.strip_suffix(content).unwrap_or_else(|| panic!("changed: {text}"));
     let expected = format!(
         "Received: from out.sender.example (out.sender.example [192.0.2.1])\r\n\tby mx1.feedgate.test (Feedgate) with ESMTP id {id}\r\n\t\
-         for <{MAX}>; Fri, 20 Nov 2026 22:36:00 +0000\r\nAuthentication-Results: mx1.feedgate.test;\r\n\tiprev=pass policy.iprev=192.0.2.1\r\n"
+         for <{MAX}>; Fri, 20 Nov 2026 22:36:00 +0000\r\nAuthentication-Results: mx1.feedgate.test;\r\n\tiprev=pass policy.iprev=192.0.2.1;\r\n\t\
+         spf=none (feedgate: no SPF records found for joe@sender.example) smtp.mailfrom=joe@sender.example;\r\n\tdkim=none\r\n"
     );
     assert_eq!(ours, expected);
     for word in ["queued: ", "scanned: clean", "decided: deliver", "delivered: host=203.0.113.9:25"] {

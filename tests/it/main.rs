@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
 
 mod admin;
+mod authentication;
 mod bad_input;
 mod clamd;
 mod config;
@@ -23,4 +24,5 @@ mod power;
 mod rules;
 mod scan;
 mod steering;
+mod suites;
 mod world;
