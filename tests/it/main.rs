@@ -4,6 +4,7 @@
 mod admin;
 mod bad_input;
 mod clamd;
+mod clients;
 mod config;
 mod crash;
 mod dialogs;

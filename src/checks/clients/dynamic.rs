@@ -7,7 +7,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use crate::mail::Domain;
@@ -90,7 +90,9 @@ impl Entry {
         if matches.is_none() && address.is_none() && below.is_empty() {
             return Err(format!("{id}: it would hold for every name"));
         }
-        let matches = matches.map(|pattern| Regex::new(&pattern)).transpose().map_err(|error| format!("{id}: {error}"))?;
+        // Names are ASCII.
+        let compile = |pattern: String| RegexBuilder::new(&pattern).unicode(false).build();
+        let matches = matches.map(compile).transpose().map_err(|error| format!("{id}: {error}"))?;
         Ok(Entry { id, why, matches, address, below, always })
     }
 
@@ -101,7 +103,9 @@ impl Entry {
             Extent::Whole => embedded::whole(name, address),
             Extent::Part => embedded::part(name, address),
         };
-        below && self.matches.as_ref().is_none_or(|matches| matches.is_match(name)) && self.address.is_none_or(embedded)
+        below
+            && self.matches.as_ref().is_none_or(|matches| matches.is_match(name.as_bytes()))
+            && self.address.is_none_or(embedded)
     }
 }
 

@@ -106,7 +106,7 @@ impl ClientReport {
                 "no-reverse-name" => Some(format!("reverse DNS - no hostname [{address}]")),
                 "reverse-name-unconfirmed" => Some(format!("reverse DNS - {what} may be forged [{address}]")),
                 "dynamic-name" => Some(format!("reverse DNS - dynamic name {what} [{address}]")),
-                "listed" => Some(format!("DNS list - {what} [{address}]")),
+                "listed" if finding.points > 0.0 => Some(format!("DNS list - {what} [{address}]")),
                 _ => None,
             }
         };
