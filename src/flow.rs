@@ -117,7 +117,7 @@ impl Flow {
             reply
         };
         let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
-        let report = self.welcome(&config, client, &address).await.map_err(refuse)?;
+        let report = self.welcome(&config, sid, client, &address).await.map_err(refuse)?;
         self.within_limits(&config, client, from).map_err(refuse)?;
         self.exists(&config, client, from, &address).await.map_err(refuse)?;
         self.greylisted(&config, sid, client, &report, from, &address).await?;
@@ -154,7 +154,7 @@ impl Flow {
     /// copy: the message comes twice rather than never.
     pub async fn content(self: &Arc<Self>, mut envelope: Envelope, body: ReceivedBody) -> Reply {
         let over = self.clock.sleep_until(self.now() + self.config().smtp.verdict_wait);
-        self.describe_client(&mut envelope.client).await;
+        self.describe_client(&mut envelope).await;
         let envelope = Arc::new(envelope);
         let mut judging = tokio::spawn(Arc::clone(self).judge(Arc::clone(&envelope), body.body()));
         if let Err(reply) = self.commit(&envelope, body).await {

@@ -9,6 +9,7 @@ mod clients;
 mod door;
 mod greylist;
 mod limiter;
+mod lists;
 mod network;
 mod recipients;
 mod reverse;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 
 pub use authentication::{Authenticator, Spf, SpfResult};
 pub use cases::Cases;
-pub use clients::{ClientReport, Clients};
+pub use clients::{ClientReport, Clients, DynamicNames, Helo, HeloState};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
 pub use limiter::Limiter;
+pub use lists::{ListAnswer, ListResult, ListStatus};
 pub use recipients::RecipientDirectory;
+pub use reverse::{Forward, Reverse, ReverseName, ReverseState};
 
 use crate::outside::{Clock, Resolver, Transport};
 use crate::store::Store;

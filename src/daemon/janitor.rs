@@ -1,4 +1,4 @@
-//! What has to be done from time to time: prove the scanner every minute; throw away, every hour, what has expired in
+//! What has to be done from time to time: prove the scanner every minute and DNS lists every hour; throw away, every hour, what has expired in
 //! greylist, quarantine and history, and count the queue against the ledger.
 
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::checks::ListStatus;
 use crate::flow::Flow;
 use crate::outside::{Scanner, ScannerHealth};
 use crate::scan::Pool;
@@ -27,6 +28,7 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
             scanner.prove().await;
             prove_due = flow.now() + PROVE_EVERY;
         }
+        look_after_lists(&flow);
         if flow.now() >= sweep_due {
             sweep(&flow, &history).await;
             sweep_due = flow.now() + SWEEP_EVERY;
@@ -35,6 +37,17 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
             () = flow.clock.sleep_until(flow.now() + LOOK_EVERY) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
+    }
+}
+
+/// DNS lists are proved when they are new and hourly; the proofs run beside.
+fn look_after_lists(flow: &Flow) {
+    let config = flow.config();
+    flow.checks.clients.prove_lists(&config);
+    for list in flow.checks.clients.lists_status(&config) {
+        let ListStatus { zone, shadow, listed, not_listed, errors, unanswered, .. } = list;
+        let answers = [("listed", listed), ("not-listed", not_listed), ("error", errors), ("unanswered", unanswered)];
+        flow.maillog.metrics().list(zone.as_str(), shadow.is_none(), answers);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::Flow;
 use crate::checks::{ClientReport, GreylistAnswer};
-use crate::config::{Config, Greylisting, HopHost, NextHop};
-use crate::mail::{Address, Client, Domain, Enhanced, Mailbox, Reply, ReversePath, SessionId};
+use crate::config::{CheckModes, Config, Greylisting, HopHost, NextHop};
+use crate::mail::{Address, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
 use crate::queue::{By, Drain};
 
 /// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
@@ -33,18 +33,28 @@ pub(super) fn served(config: &Config, _client: &Client, _from: &ReversePath, mai
     }
 }
 
+/// How a domain wants clients to be checked.
+fn modes_of(config: &Config, to: &Address) -> CheckModes {
+    to.domain().and_then(|domain| config.domain(domain)).map_or(config.checks.modes, |domain| domain.checks)
+}
+
 impl Flow {
     /// What DNS and greeting say about the client, by the words of the domain that it writes to.
-    pub(super) async fn welcome(&self, config: &Config, client: &Client, to: &Address) -> Result<Arc<ClientReport>, Reply> {
-        let modes = to.domain().and_then(|domain| config.domain(domain)).map_or(config.checks.modes, |domain| domain.checks);
+    pub(super) async fn welcome(
+        &self,
+        config: &Config,
+        sid: SessionId,
+        client: &Client,
+        to: &Address,
+    ) -> Result<Arc<ClientReport>, Reply> {
         if config.allows(client.address) {
             return Ok(Arc::default());
         }
-        let report = self.checks.clients.report(config, client.address, &client.helo).await;
-        match report.refusal(&modes, client) {
-            Some(reply) => Err(reply),
-            None => Ok(report),
-        }
+        let modes = modes_of(config, to);
+        let report = self.checks.clients.report(config, client.address, &client.helo).await.under(&[modes]);
+        let Some(reply) = report.refusal(&modes, client) else { return Ok(report) };
+        self.maillog.client(self.now(), sid, client.address, report.faults(client));
+        Err(reply)
     }
 
     /// How often the client, its network and the sender's domain may ask.
@@ -85,9 +95,13 @@ impl Flow {
         }
     }
 
-    /// Before the message is judged: what is known about its client by now.
-    pub(super) async fn describe_client(&self, client: &mut Client) {
-        let report = self.checks.clients.report(&self.config(), client.address, &client.helo).await;
+    /// Before the message is judged: what is known about its client by now, as far as one of the domains asks for it.
+    pub(super) async fn describe_client(&self, envelope: &mut Envelope) {
+        let config = self.config();
+        let modes: Vec<CheckModes> = envelope.recipients.iter().map(|recipient| modes_of(&config, &recipient.address)).collect();
+        let client = &mut envelope.client;
+        let report = self.checks.clients.report(&config, client.address, &client.helo).await.under(&modes);
+        self.maillog.client(self.now(), envelope.id, client.address, report.faults(client));
         (client.reverse_name, client.reverse_confirmed) = (report.name.clone(), report.confirmed);
         client.findings.extend(report.findings.iter().cloned());
     }

@@ -201,7 +201,9 @@ fn read_directory(directory: &Path) -> Result<(String, Vec<RuleFile>), RuleError
     let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let entries = std::fs::read_dir(directory).map_err(|error| RuleErrors(vec![failed(directory, error)]))?;
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    // dynamic.toml is for a check of the door.
+    let is_rules = |path: &Path| path.extension().is_some_and(|ending| ending == "toml") && !path.ends_with("dynamic.toml");
+    paths.retain(|path| is_rules(path));
     paths.sort();
     let (mut levels, mut files, mut errors) = (None, Vec::new(), Vec::new());
     for path in paths {

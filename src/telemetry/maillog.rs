@@ -81,6 +81,13 @@ impl MailLog {
         });
     }
 
+    /// What DNS and its greeting say against a client, of a session or of a message; nothing is written where that is nothing.
+    pub fn client(&self, at: Timestamp, id: impl ToString, client: IpAddr, faults: String) {
+        if !faults.is_empty() {
+            self.write(Line { client: Some(client), ..Line::new(at, id, "client", faults) });
+        }
+    }
+
     /// The message is durable.
     pub fn queued(&self, at: Timestamp, envelope: &Envelope) {
         self.metrics.queued(envelope.size);

@@ -58,6 +58,10 @@ pub struct Metrics {
     /// domain = a served one, or (notices); state = accepted | waiting | held | quarantined | delivered | bounced | deleted |
     /// rejected | missing
     ledger: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// zone = a DNS list of the settings; answer = listed | not-listed | error | unanswered
+    list_answers: Family<Labels, Counter>,
+    /// zone = the same; 1: the list has its effect; 0: it is in shadow
+    list_counts: Family<Labels, Gauge<i64, AtomicI64>>,
     /// How many differences the last look at the ledger found.
     pub ledger_differences: Gauge<i64, AtomicI64>,
     /// Durable changes that the spool's index does not have yet.
@@ -104,6 +108,8 @@ impl Metrics {
             ledger: Family::default(),
             ledger_differences: Gauge::default(),
             index_behind: Gauge::default(),
+            list_answers: Family::default(),
+            list_counts: Family::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
         registry.register("smtp_sessions_open", "Open SMTP sessions", metrics.sessions.clone());
@@ -144,6 +150,8 @@ impl Metrics {
         registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
         let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
         registry.register("spool_index_behind_changes", help, metrics.index_behind.clone());
+        registry.register("checks_list_answers", "Clients by what a DNS list said", metrics.list_answers.clone());
+        registry.register("checks_list_counts", "1 while a DNS list has its effect", metrics.list_counts.clone());
         metrics.registry = registry;
         metrics
     }
@@ -159,6 +167,17 @@ impl Metrics {
     pub fn ledger(&self, domain: &str, state: &'static str, recipients: i64) {
         let labels = vec![("domain", domain.to_owned()), ("state", state.to_owned())];
         self.ledger.get_or_create(&labels).set(recipients);
+    }
+
+    /// How a DNS list stands: whether it has its effect, and its answers since the start.
+    pub fn list(&self, zone: &str, counts: bool, answers: [(&'static str, u64); 4]) {
+        let zone_label = || ("zone", zone.to_owned());
+        self.list_counts.get_or_create(&vec![zone_label()]).set(i64::from(counts));
+        for (answer, count) in answers {
+            let labels = vec![zone_label(), ("answer", answer.to_owned())];
+            let counter = self.list_answers.get_or_create(&labels);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     pub fn session_opened(&self) {

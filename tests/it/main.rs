@@ -5,6 +5,7 @@ mod admin;
 mod authentication;
 mod bad_input;
 mod clamd;
+mod clients;
 mod config;
 mod crash;
 mod dialogs;

@@ -81,9 +81,6 @@ checks! {
     links::link_names_recipient: "a link that carries the recipient's address",
     links::link_fragment_recipient: "a link that carries the recipient's address behind a # or in base64",
     links::link_alone: "up to three links and hardly a word beside them",
-    door::no_reverse_name: "a client without a name in DNS",
-    door::helo_is_address: "a client that greets with an address instead of a name",
-    door::helo_no_domain: "a client that greets with something that is no full domain name",
     door::helo_is_recipient: "a client that greets with the recipient's own domain",
     door::sender_elsewhere: "an envelope sender of another organisation than the author, with a free mailbox as author",
 }

@@ -10,8 +10,6 @@ mod html;
 mod links;
 mod mime;
 
-use std::net::IpAddr;
-
 use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 
 use super::text::{Folded, TEXT_MAX, prefix};
@@ -47,7 +45,6 @@ pub struct Facts {
 
 /// What the session saw of the client.
 pub(super) struct Door {
-    pub address: IpAddr,
     pub reverse_name: Option<String>,
     pub helo: String,
     /// Domain of the envelope's sender; `None` for the null sender and for literals.
@@ -161,7 +158,6 @@ impl Door {
             (domain, recipient.address.to_string().to_lowercase())
         };
         Door {
-            address: client.address,
             reverse_name: client.reverse_name.as_ref().map(|name| name.as_str().to_owned()),
             helo: client.helo.to_ascii_lowercase(),
             sender_domain: envelope.reverse_path.address().and_then(|a| a.domain()).map(|domain| domain.as_str().to_owned()),
