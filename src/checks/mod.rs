@@ -20,7 +20,7 @@ pub use cases::Cases;
 pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
-pub use limiter::Limiter;
+pub use limiter::{Ban, Limiter, OverLimit, Standing};
 pub use recipients::RecipientDirectory;
 
 use crate::outside::{Clock, Resolver, Transport};
