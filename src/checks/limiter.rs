@@ -283,7 +283,8 @@ impl State {
             Ok(()) => {
                 // Half full: as many again would not fit.
                 let half = Rate { count: rate.count.div_ceil(2), per: rate.per / 2 };
-                let more = self.clients.with_one_more(network::client(client), Resource::Errors as usize, Quota::new(half, 1), now);
+                let more =
+                    self.clients.with_one_more(network::client(client), Resource::Errors as usize, Quota::new(half, 1), now);
                 if more.is_some() { Standing::Fine } else { Standing::Tarpit(limits.tarpit) }
             }
             Err(OverLimit::Client) if !limits.ban.is_zero() => {

@@ -80,6 +80,7 @@ impl<K: Copy + Eq + Hash, const N: usize> Buckets<K, N> {
         self.empty_at.shrink_to(self.empty_at.len() * 2);
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.empty_at.len()
     }

@@ -61,7 +61,9 @@ impl Known {
         let mut oldest: Vec<_> = self.last.iter().map(|(client, last)| (*last, *client)).collect();
         oldest.sort_unstable();
         let surplus = oldest.len().saturating_sub(keep);
-        oldest.iter().take(surplus).for_each(|(_, client)| drop(self.last.remove(client)));
+        for (_, client) in oldest.iter().take(surplus) {
+            self.last.remove(client);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) enum Verb {
     Quit,
     StartTls,
     Etrn,
+    Xclient,
     /// Known to SMTP, not offered here.
     NotOffered,
     /// A browser, or someone who makes one talk to us: what follows may be chosen by a third party.
@@ -71,8 +72,9 @@ impl Verb {
             ("QUIT", Verb::Quit),
             ("STARTTLS", Verb::StartTls),
             ("ETRN", Verb::Etrn),
+            ("XCLIENT", Verb::Xclient),
         ];
-        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
+        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XFORWARD"];
         const HTTP: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"];
         let is = |name: &str| verb.eq_ignore_ascii_case(name);
         if let Some((_, known)) = NAMES.iter().find(|(name, _)| is(name)) {

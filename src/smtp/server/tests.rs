@@ -11,6 +11,7 @@ fn session(errors_max: usize) -> Session {
         errors_max,
         tls_offered: true,
         etrn_offered: true,
+        xclient_offered: false,
     };
     Session::new(IdSource::new(None).next(Timestamp(1_795_214_160_000)), limits)
 }
