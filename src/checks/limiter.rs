@@ -134,10 +134,12 @@ impl Limiter {
 
     /// Its mail was taken: it is known from now on, and has one error less.
     pub async fn passed(&self, limits: &Limits, client: IpAddr, now: Timestamp) {
-        let client = network::client(client);
+        let (client, network) = (network::client(client), network::surroundings(client));
         let is_news = {
             let mut state = self.state();
-            state.clients.take_back(client, Resource::Errors as usize, Quota::new(limits.errors_per_client, 1));
+            let (errors, rate) = (Resource::Errors as usize, limits.errors_per_client);
+            state.clients.take_back(client, errors, Quota::new(rate, 1));
+            state.networks.take_back(network, errors, Quota::new(rate, limits.network_factor));
             state.known.note(client, now)
         };
         if is_news {

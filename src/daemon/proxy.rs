@@ -15,8 +15,10 @@ use crate::outside::Stream;
 
 /// A balancer sends its header at once.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
-/// The longest header with its extensions. Those of version 1 have 107 bytes at most.
+/// The longest header with its extensions.
 const HEADER_MAX: usize = 4096;
+/// The longest one of version 1, as the protocol has it.
+const TEXT_MAX: usize = 107;
 /// What is read ahead of the session: an ordinary header, and little more for 10,000 sessions.
 pub(super) const READ_AHEAD: usize = 256;
 
@@ -39,20 +41,21 @@ async fn read<S: Stream>(stream: &mut BufReader<S>) -> Result<Option<SocketAddr>
             let length = start.len().min(header.len());
             header[..length] == start[..length]
         });
-        let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
-        match ProxyHeader::parse(&header, config) {
-            _ if !begins_well => return Err("no PROXY header"),
-            Ok((_, length)) if length > HEADER_MAX => return Err("the header is too long"),
-            Ok((found, length)) => {
+        if !begins_well {
+            return Err("no PROXY header");
+        }
+        let most = if header[0] == b'P' { TEXT_MAX } else { HEADER_MAX };
+        match ProxyHeader::parse(&header, ParseConfig { include_tlvs: false, ..ParseConfig::default() }) {
+            Ok((found, length)) if length <= most => {
                 let client = named(&found);
                 stream.consume(length - before);
                 return client;
             }
-            Err(Error::BufferTooShort) if header.len() < HEADER_MAX => {
+            Err(Error::BufferTooShort) if header.len() < most => {
                 let all = header.len() - before;
                 stream.consume(all);
             }
-            Err(Error::BufferTooShort) => return Err("the header is too long"),
+            Ok(_) | Err(Error::BufferTooShort) => return Err("the header is too long"),
             Err(_) => return Err("the header is malformed"),
         }
     }

@@ -153,7 +153,7 @@ mod tests {
         let mut buckets = Buckets::new(10);
         let huge = Quota::new(Rate { count: u32::MAX, per: Duration::from_secs(1) }, u32::MAX);
         assert!((0..1000).all(|_| one_more(&mut buckets, 1, huge, NOW)));
-        let slow = Quota::new(Rate { count: 1, per: Duration::MAX }, 1);
+        let slow = Quota::new(Rate { count: 1, per: Duration::from_secs(365 * 86_400) }, 1);
         assert!(one_more(&mut buckets, 2, slow, NOW));
         assert!(!one_more(&mut buckets, 2, slow, NOW + Duration::from_secs(86_400)));
         assert!(one_more(&mut buckets, 3, slow, Timestamp(u64::MAX)));

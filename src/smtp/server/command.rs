@@ -56,6 +56,11 @@ pub(super) fn split(line: &[u8]) -> Result<(Verb, &str), NoCommand> {
 }
 
 impl Verb {
+    /// It leads to no message by itself.
+    pub(super) fn is_idle(self) -> bool {
+        matches!(self, Verb::Ehlo | Verb::Helo | Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Help | Verb::Etrn)
+    }
+
     fn named(verb: &str) -> Verb {
         const NAMES: &[(&str, Verb)] = &[
             ("EHLO", Verb::Ehlo),

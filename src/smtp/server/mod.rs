@@ -30,6 +30,9 @@ pub struct SessionLimits {
     pub xclient_offered: bool,
 }
 
+/// So many commands may lead to no message; Postfix, too, has patience for 100.
+const IDLE_COMMANDS_MAX: usize = 100;
+
 /// What the driver is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -84,6 +87,8 @@ pub struct Session {
     /// EHLO was answered, so that the peer may pipeline (RFC 2920 §3.1).
     pipelining_offered: bool,
     errors: usize,
+    /// Commands since the last message that lead to none: NOOP, RSET, EHLO and their like.
+    idle_commands: usize,
     /// Messages whose content was begun.
     messages: u32,
 }
@@ -131,6 +136,7 @@ impl Session {
             speaks_smtp: false,
             pipelining_offered: false,
             errors: 0,
+            idle_commands: 0,
             messages: 0,
         }
     }
@@ -160,6 +166,9 @@ impl Session {
     }
 
     fn command(&mut self, verb: Verb, arguments: &str) -> Step {
+        if verb.is_idle() && self.idles_too_long() {
+            return too_many_errors();
+        }
         match verb {
             Verb::Ehlo => self.hello(arguments, true),
             Verb::Helo => self.hello(arguments, false),
@@ -368,6 +377,7 @@ impl Session {
     /// The message was taken or refused; ends the transaction either way.
     pub fn content_answer(&mut self, reply: Reply) -> Step {
         self.expected = Expected::Mail;
+        self.idle_commands = 0;
         Step::Reply(reply)
     }
 
@@ -489,10 +499,17 @@ impl Session {
         if reply.is_permanent() {
             self.errors += 1;
             if self.errors >= self.limits.errors_max {
-                return Step::Close(Reply::new(421, Enhanced(4, 7, 0), "Too many errors, closing"));
+                return too_many_errors();
             }
         }
         Step::Reply(reply)
+    }
+
+    /// A session in which nothing is sent is an error after the other from some time on, although each command is answered.
+    fn idles_too_long(&mut self) -> bool {
+        self.idle_commands += 1;
+        self.errors += usize::from(self.idle_commands > IDLE_COMMANDS_MAX);
+        self.idle_commands > IDLE_COMMANDS_MAX && self.errors >= self.limits.errors_max
     }
 
     /// A browser, a TLS client, a port scanner. What follows could be chosen by a third party (a web page can make a browser post
@@ -516,6 +533,10 @@ fn sequence(text: &'static str) -> Reply {
 /// Not a well-formed command at all.
 fn syntax(text: &'static str) -> Reply {
     Reply::new(501, Enhanced(5, 5, 2), text)
+}
+
+fn too_many_errors() -> Step {
+    Step::Close(Reply::new(421, Enhanced(4, 7, 0), "Too many errors, closing"))
 }
 
 fn no_valid_recipients() -> Reply {
