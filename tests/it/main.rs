@@ -15,6 +15,7 @@ mod greylist;
 mod kill;
 mod layout;
 mod ledger;
+mod limits;
 mod load;
 mod notices;
 mod outage;
