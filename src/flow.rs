@@ -12,6 +12,7 @@
 
 mod decide;
 mod door;
+mod limits;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -37,6 +38,7 @@ use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
 pub use decide::{Sender, decide};
+pub use limits::Consequence;
 
 /// Everything the path needs, wired once by the daemon (or by a test, with the simulated outside).
 pub struct Flow {
@@ -89,14 +91,16 @@ impl Flow {
         }
     }
 
-    /// Sender. A full disk is said here already, before the client sends a text for nothing.
+    /// Sender. A full disk is said here already, before the client sends a text for nothing; so is that it sends too much.
     pub fn sender(&self, sid: SessionId, client: &Client, reverse_path: &ReversePath) -> Reply {
-        if self.store.is_full() {
-            let reply = Reply::disk_full();
-            self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
-            return reply;
+        let room = if self.store.is_full() { Err(Reply::disk_full()) } else { Ok(()) };
+        match room.and_then(|()| self.may_send(client, reverse_path)) {
+            Ok(()) => Reply::new(250, Enhanced(2, 1, 0), "Ok"),
+            Err(reply) => {
+                self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
+                reply
+            }
         }
-        Reply::new(250, Enhanced(2, 1, 0), "Ok")
     }
 
     /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. Whoever is refused here keeps the mail and can come back.
@@ -118,7 +122,7 @@ impl Flow {
         };
         let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
         let report = self.welcome(&config, sid, client, &address).await.map_err(refuse)?;
-        self.within_limits(&config, client, from).map_err(refuse)?;
+        self.within_limits(&config, client).map_err(refuse)?;
         self.exists(&config, client, from, &address).await.map_err(refuse)?;
         self.greylisted(&config, sid, client, &report, from, &address).await?;
         Ok(Recipient { address, notify: incoming.notify, orcpt: incoming.orcpt })
@@ -308,6 +312,7 @@ impl Flow {
     /// Makes judgement and decisions durable. When that fails the message has no verdict on disk, so it is judged again.
     async fn record(&self, envelope: &Envelope, judgement: Judgement, decisions: Vec<Decision>) {
         let now = self.now();
+        self.client_passed(envelope, &judgement).await;
         for (recipients, decision) in grouped(envelope, &decisions) {
             self.maillog.decided(now, envelope.id, recipients, decision);
         }

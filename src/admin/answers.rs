@@ -421,6 +421,15 @@ pub struct GreylistReport {
     pub forgotten: usize,
 }
 
+/// `ban lift`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanReport {
+    /// How many bans were lifted.
+    pub total: usize,
+    /// The first ones.
+    pub lifted: Vec<ipnet::IpNet>,
+}
+
 /// `reload`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {

@@ -15,11 +15,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
+use super::answers::{BanReport, DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
 use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
-use super::selection::{bounce_text, duration, moment, reroute};
-use crate::checks::GreylistRecord;
+use super::selection::{any_network, bounce_text, duration, moment, reroute};
+use crate::checks::{Ban, GreylistRecord};
 use crate::mail::{Address, Domain, QueueId};
 use crate::queue::{By, Longer, Mode, Steer};
 use crate::store::Verification;
@@ -60,6 +60,9 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/greylist", get(greylist_list))
         .route("/v1/greylist/allow", post(greylist_allow))
         .route("/v1/greylist/forget", post(greylist_forget))
+        .route("/v1/bans", get(ban_list))
+        .route("/v1/bans/add", post(ban_add))
+        .route("/v1/bans/lift", post(ban_lift))
         .route("/v1/trace", get(trace))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
@@ -155,6 +158,29 @@ pub struct Refuse {
 #[serde(deny_unknown_fields)]
 pub struct Network {
     pub network: IpAddr,
+}
+
+/// `ban add`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanOrder {
+    /// An address, or a network.
+    pub network: String,
+    /// With its unit: `1h`.
+    #[serde(rename = "for")]
+    pub length: String,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `ban lift`: one of the two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiftOrder {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -276,6 +302,26 @@ async fn greylist_allow(State(operations): Shared, Operator(by): Operator, Given
 
 async fn greylist_forget(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
     to_its_end(async move { operations.greylist_forget(at.network, &by).await }).await
+}
+
+async fn ban_list(State(operations): Shared, Asked(query): Asked<LimitQuery>) -> Answer<Vec<Ban>> {
+    Ok(Json(operations.ban_list(query.limit.unwrap_or(LIMIT_DEFAULT)).await?))
+}
+
+async fn ban_add(State(operations): Shared, Operator(by): Operator, Given(order): Given<BanOrder>) -> Answer<Ban> {
+    let network = any_network(&order.network).map_err(misunderstood)?;
+    let length = duration(&order.length).map_err(misunderstood)?;
+    let reason: String = printable(&order.reason).chars().take(REASON_MAX).collect();
+    to_its_end(async move { operations.ban_add(network, length, &reason, &by).await }).await
+}
+
+async fn ban_lift(State(operations): Shared, Operator(by): Operator, Given(order): Given<LiftOrder>) -> Answer<BanReport> {
+    let network = match (order.network, order.all) {
+        (Some(network), false) => Some(any_network(&network).map_err(misunderstood)?),
+        (None, true) => None,
+        _ => return Err(misunderstood("which? Give exactly one of network and all".to_owned())),
+    };
+    to_its_end(async move { operations.ban_lift(network, &by).await }).await
 }
 
 async fn trace(State(operations): Shared, Asked(query): Asked<TraceQuery>) -> Answer<Vec<Line>> {

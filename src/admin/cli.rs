@@ -3,6 +3,7 @@
 //! Reads arguments and writes answers; every question goes to the running gateway over its socket, except `check` and
 //! `rules`, which need none. `serve` is not run here: `main` hands it to the daemon.
 
+mod ban;
 pub mod domain;
 mod greylist;
 mod message;
@@ -69,6 +70,9 @@ pub enum Command {
     /// Hosts that must come back, that came back, and that need not
     #[command(subcommand)]
     Greylist(greylist::Command),
+    /// Clients that are turned away for a while
+    #[command(subcommand)]
+    Ban(ban::Command),
     /// The life of a message, from the mail log
     Trace(trace::Arguments),
     /// The rules that judge spam
@@ -142,6 +146,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Quarantine(command) => quarantine::run(context, command).await,
         Command::Domain(command) => domain::run(context, command).await,
         Command::Greylist(command) => greylist::run(context, command).await,
+        Command::Ban(command) => ban::run(context, command).await,
         Command::Trace(arguments) => trace::run(context, &arguments).await,
         Command::Rules(command) => rules::run(context, command),
     }
@@ -277,6 +282,10 @@ mod tests {
             "greylist allow 192.0.2.7",
             "greylist allow 192.0.2.0/24",
             "greylist forget 2001:db8::/64",
+            "ban list --limit 5 --json",
+            "ban add 192.0.2.0/24 --for 36h --reason harvest",
+            "ban lift 2001:db8::5",
+            "ban lift --all",
             "trace 01hk3c9v7x00",
             "trace joe@customer.example --json",
             "rules list",
@@ -309,6 +318,11 @@ mod tests {
             "queue hold --older-than 2",
             "greylist allow 192.0.2.0/25",
             "greylist allow sender.example",
+            "ban add 192.0.2.7",
+            "ban add sender.example --for 1h",
+            "ban add 192.0.2.7 --for 5",
+            "ban lift",
+            "ban lift 192.0.2.7 --all",
             "domain show a..b",
             "trace",
             "serve --json",

@@ -12,11 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::answers::{
-    DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status, SteeringReport,
+    BanReport, DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status,
+    SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{Greylist, GreylistRecord};
+use crate::checks::{Ban, Greylist, GreylistRecord, Limiter};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
@@ -33,6 +36,8 @@ pub const LIST_MAX: usize = 1000;
 const MORE_COUNTED: usize = 1000;
 /// An operator's promise has an end.
 const EXTENSION_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// An operator's ban has an end, too.
+const BAN_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// Of a message, to find the headers that are shown.
 const HEADERS_READ: u64 = 64 * 1024;
 /// A header shown is cut after so many characters.
@@ -42,6 +47,7 @@ const HEADER_SHOWN: usize = 300;
 pub struct Operations {
     pub queue: Queue,
     pub greylist: Greylist,
+    pub limiter: Limiter,
     pub history: History,
     pub store: Store,
     pub config: Current,
@@ -185,6 +191,12 @@ impl Operations {
         Ok(self.greylist.list(self.clock.now(), limit.clamp(1, LIST_MAX)).await)
     }
 
+    /// The newest ones.
+    pub async fn ban_list(&self, limit: usize) -> Answer<Vec<Ban>> {
+        let mut bans = self.limiter.bans(self.clock.now());
+        Ok(bans.split_off(bans.len().saturating_sub(limit.clamp(1, LIST_MAX))))
+    }
+
     /// The mail log of one message, session or address.
     pub async fn trace(&self, id_or_address: &str, limit: usize) -> Answer<Vec<Line>> {
         Ok(self.history.trace(id_or_address, limit.clamp(1, LIST_MAX)).await)
@@ -288,6 +300,33 @@ impl Operations {
         let forgotten = self.greylist.forget(network).await;
         tracing::info!(%network, by, forgotten, "greylist: forgotten by an operator");
         Ok(GreylistReport { forgotten })
+    }
+
+    pub async fn ban_add(&self, network: IpNet, length: Duration, why: &str, by: &str) -> Answer<Ban> {
+        if length.is_zero() || length > BAN_MAX {
+            return Err(OperationError::Invalid("a ban lasts more than nothing and at most 365 days".to_owned()));
+        }
+        if network.prefix_len() == 0 {
+            return Err(OperationError::Invalid("that would be everybody".to_owned()));
+        }
+        let ban = self.limiter.ban(network, length, why, by, self.clock.now()).await;
+        tracing::info!(network = %ban.network, by, until = %ban.until, why, "banned by an operator");
+        Ok(ban)
+    }
+
+    /// `None`: all bans. An address whose ban is that of a network around it is an error: others would be let in, too.
+    pub async fn ban_lift(&self, network: Option<IpNet>, by: &str) -> Answer<BanReport> {
+        let mut lifted = self.limiter.lift(network).await;
+        let around = network.and_then(|network| self.limiter.ban_of(network.addr(), self.clock.now()));
+        if let (Some(network), Some(around)) = (network, around) {
+            let around = around.network;
+            return Err(OperationError::Refused(format!("{network} is banned with all of {around}; lift that")));
+        }
+        tracing::info!(network = network.map(tracing::field::display), by, lifted = lifted.len(), "bans lifted by an operator");
+        let total = lifted.len();
+        lifted.sort_unstable();
+        lifted.truncate(LIST_MAX);
+        Ok(BanReport { total, lifted })
     }
 
     pub async fn reload(&self, by: &str) -> Answer<ReloadReport> {

@@ -1,8 +1,10 @@
 //! What operators write, read: which messages they mean, for how long, where to, and what a sender is told. Parsed here, once,
 //! for the command line and the API alike.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::operations::OperationError;
@@ -91,6 +93,13 @@ impl Selection {
 /// Reads `5d`, `36h`, `1d 12h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write a duration with its unit, such as 5d or 36h"))
+}
+
+/// Reads an address or a network of any length.
+pub fn any_network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from).ok();
+    let wrong = || format!("{}: neither an address nor a network such as 192.0.2.0/24", text.escape_default());
+    text.parse::<IpNet>().map(|network| network.trunc()).ok().or_else(address).ok_or_else(wrong)
 }
 
 /// Reads a date, meaning its end (UTC), or a moment as RFC 3339 writes it, with any offset.

@@ -21,7 +21,7 @@ pub use cases::Cases;
 pub use clients::{ClientReport, Clients, DynamicNames, Helo, HeloState};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
-pub use limiter::Limiter;
+pub use limiter::{Ban, Limiter, OverLimit, Standing};
 pub use lists::{ListAnswer, ListResult, ListStatus};
 pub use recipients::RecipientDirectory;
 pub use reverse::{Forward, Reverse, ReverseName, ReverseState};

@@ -1,4 +1,5 @@
-//! Listening sockets and the door: who may open a session, and what the others are told.
+//! Listening sockets and the door: who may open a session, and what the others are told. Behind a load balancer that speaks the
+//! PROXY protocol, who is at the door is known only after its header.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,15 +8,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::proxy;
 use super::session::serve;
-use crate::checks::Door;
+use crate::checks::{Door, Pass};
 use crate::flow::Flow;
-use crate::mail::{IdSource, Reply};
+use crate::mail::{IdSource, Reply, SessionId};
+use crate::outside::Stream;
 
 /// What every listener needs to open sessions.
 #[derive(Clone)]
@@ -50,7 +53,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Takes connections until told to stop.
-pub async fn listen(listener: TcpListener, mut sessions: Sessions) {
+pub async fn listen(listener: TcpListener, sessions: Sessions) {
     let mut stop = sessions.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -68,33 +71,59 @@ pub async fn listen(listener: TcpListener, mut sessions: Sessions) {
 }
 
 impl Sessions {
-    fn open(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let config = self.flow.config();
+    fn open(&self, stream: TcpStream, peer: SocketAddr) {
         let sid = self.ids.next(self.flow.now());
-        let address = peer.ip().to_canonical();
-        let pass = match self.door.enter(address, &config.limits, config.allows(address)) {
-            Ok(pass) => pass,
-            Err(reply) => {
-                self.flow.refused_at_door(sid, address, &reply);
-                self.tracker.spawn(refuse(stream, reply));
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        // Replies are written whole: waiting for more of them (Nagle) only costs time.
+        let _ = stream.set_nodelay(true);
+        if self.flow.config().smtp.proxy_from.iter().any(|network| network.contains(&peer.ip())) {
+            self.tracker.spawn(self.clone().open_proxied(stream, peer, sid));
+            return;
+        }
+        match self.enter(sid, peer) {
+            Ok(pass) => drop(self.tracker.spawn(self.clone().attend(stream, peer, sid, pass))),
+            Err(reply) => drop(self.tracker.spawn(refuse(stream, reply))),
+        }
+    }
+
+    /// The client that the balancer names counts for everything, from here on.
+    async fn open_proxied(self, stream: TcpStream, balancer: SocketAddr, sid: SessionId) {
+        // Its own connections are counted, too, so that the house has its size.
+        let waiting = self.door.enter(balancer.ip(), &self.flow.config().limits, true);
+        let mut stream = BufReader::with_capacity(proxy::READ_AHEAD, stream);
+        let named = match proxy::client(&mut stream).await {
+            Ok(named) => named,
+            Err(why) => {
+                self.flow.maillog.metrics().proxy_refused();
+                tracing::warn!(%sid, balancer = %balancer.ip(), why, "a connection without a valid PROXY header was closed");
                 return;
             }
         };
-        // Replies are written whole: waiting for more of them (Nagle) only costs time.
-        let _ = stream.set_nodelay(true);
-        let peer = SocketAddr::new(address, peer.port());
-        let (tls, stop) = (self.tls.load_full(), self.stop.clone());
-        let flow = Arc::clone(&self.flow);
-        self.tracker.spawn(async move {
-            flow.maillog.metrics().session_opened();
-            serve(Arc::clone(&flow), stream, peer, sid, tls, stop).await;
-            flow.maillog.metrics().session_closed();
-            drop(pass);
-        });
+        drop(waiting);
+        let peer = named.unwrap_or(balancer);
+        tracing::debug!(%sid, balancer = %balancer.ip(), client = %peer.ip(), "PROXY");
+        match self.enter(sid, peer) {
+            Ok(pass) => self.attend(stream, peer, sid, pass).await,
+            Err(reply) => refuse(stream, reply).await,
+        }
+    }
+
+    fn enter(&self, sid: SessionId, peer: SocketAddr) -> Result<Pass, Reply> {
+        let config = self.flow.config();
+        let entered = self.door.enter(peer.ip(), &config.limits, config.allows(peer.ip()));
+        entered.inspect_err(|reply| self.flow.refused_at_door(sid, peer.ip(), reply))
+    }
+
+    async fn attend<S: Stream + 'static>(self, stream: S, peer: SocketAddr, sid: SessionId, pass: Pass) {
+        let Sessions { flow, tls, stop, .. } = self;
+        flow.maillog.metrics().session_opened();
+        serve(Arc::clone(&flow), stream, peer, sid, tls.load_full(), stop).await;
+        flow.maillog.metrics().session_closed();
+        drop(pass);
     }
 }
 
-async fn refuse(mut stream: TcpStream, reply: Reply) {
+async fn refuse<S: Stream>(mut stream: S, reply: Reply) {
     let write = async {
         stream.write_all(&reply.to_wire()).await?;
         stream.shutdown().await

@@ -5,6 +5,7 @@ mod clock;
 mod janitor;
 mod listener;
 mod log;
+mod proxy;
 mod reload;
 mod session;
 mod wiring;

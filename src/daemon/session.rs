@@ -15,6 +15,7 @@
 //! and a test watches the size.
 
 mod content;
+mod manners;
 mod wire;
 
 use std::net::SocketAddr;
@@ -30,10 +31,11 @@ use crate::outside::Stream;
 use crate::smtp::{CommandLine, DataStatus, Incoming, Session, SessionLimits, Step};
 
 use content::Content;
+use manners::PIPELINING;
 use wire::{CONTENT_READ, Ended, Wire};
 
 /// Serves one connection to its end. `tls`: absent, STARTTLS is not offered. `stop` becomes true when the gateway shuts down.
-/// Greets, so whoever refuses a connection at the door does so before.
+/// A client that is banned, or comes too often, hears so in place of the greeting.
 pub async fn serve<S: Stream + 'static>(
     flow: Arc<Flow>,
     stream: S,
@@ -43,6 +45,10 @@ pub async fn serve<S: Stream + 'static>(
     stop: watch::Receiver<bool>,
 ) {
     let config = flow.config();
+    let wire = Wire::new(Box::new(stream), config.smtp.idle_timeout, config.smtp.session_timeout);
+    if let Err(reply) = flow.admit(sid, peer.ip()) {
+        return Box::pin(refuse(wire, reply)).await;
+    }
     let limits = SessionLimits {
         hostname: config.hostname.clone(),
         size_max: config.smtp.size_max,
@@ -50,11 +56,16 @@ pub async fn serve<S: Stream + 'static>(
         errors_max: config.limits.errors_per_session,
         tls_offered: tls.is_some(),
         etrn_offered: flow.is_server(peer.ip()),
+        xclient_offered: config.smtp.xclient_from.iter().any(|network| network.contains(&peer.ip().to_canonical())),
     };
-    let wire = Wire::new(Box::new(stream), config.smtp.idle_timeout, config.smtp.session_timeout);
     let client = flow.connected(peer.ip());
-    let mut driver = Driver { flow, config, session: Session::new(sid, limits), client, wire, chunks: None, tls, stop };
+    let session = Session::new(sid, limits);
+    let mut driver = Driver { flow, config, session, client, wire, chunks: None, errors_counted: 0, tls, stop };
     driver.run().await;
+}
+
+async fn refuse(mut wire: Wire, reply: Reply) {
+    wire.close(Some(reply)).await;
 }
 
 struct Driver {
@@ -66,26 +77,42 @@ struct Driver {
     wire: Wire,
     /// Content between two BDAT chunks.
     chunks: Option<Box<Content>>,
+    /// Of the session's errors, those that its client was charged with.
+    errors_counted: usize,
     tls: Option<Arc<ServerConfig>>,
     stop: watch::Receiver<bool>,
 }
 
 impl Driver {
     async fn run(&mut self) {
-        self.wire.reply(&self.session.greeting());
-        let ended = loop {
-            let line = match self.next_line().await {
-                Ok(line) => line,
-                Err(ended) => break ended,
-            };
-            self.debug_line(&line);
-            let step = self.session.line(line);
-            self.note_what_was_said();
-            if let Err(ended) = self.act(step).await {
-                break ended;
-            }
+        let ended = match Box::pin(self.wait_for_silence()).await {
+            Ok(()) => self.talk().await,
+            Err(ended) => ended,
         };
         Box::pin(self.end(ended)).await;
+    }
+
+    async fn talk(&mut self) -> Ended {
+        self.wire.reply(&self.session.greeting());
+        loop {
+            let line = match self.next_line().await {
+                Ok(line) => line,
+                Err(ended) => return ended,
+            };
+            self.debug_line(&line);
+            let runs_ahead = !self.session.pipelining_offered() && !self.wire.input.is_empty();
+            let step = self.session.line(line);
+            self.note_what_was_said();
+            if runs_ahead
+                && !matches!(step, Step::Close(_))
+                && let Err(ended) = Box::pin(self.spoke_out_of_turn(PIPELINING)).await
+            {
+                return ended;
+            }
+            if let Err(ended) = self.act(step).await {
+                return ended;
+            }
+        }
     }
 
     /// A stop is heeded between commands and while waiting for one, but not between the chunks of one message.
@@ -117,6 +144,7 @@ impl Driver {
     }
 
     async fn act(&mut self, step: Step) -> Result<(), Ended> {
+        let asks_for_recipient = matches!(step, Step::CheckRecipient(_));
         let said = match step {
             Step::CheckSender(reverse_path) => self.check_sender(&reverse_path),
             Step::CheckRecipient(incoming) => self.check_recipient(incoming).await,
@@ -124,6 +152,7 @@ impl Driver {
                 let reply = Box::pin(self.flow.drain(self.session.id(), &self.client, &domain)).await;
                 self.session.drain_answer(reply)
             }
+            Step::SpeaksFor(claims) => Box::pin(self.speak_for(claims)).await,
             Step::ReadData(go_ahead) => Box::pin(self.read_data(go_ahead)).await?,
             Step::ReadChunk { size, refused: Some(reply), .. } => {
                 self.wire.skip(size).await?;
@@ -133,6 +162,9 @@ impl Driver {
             Step::StartTls(go_ahead) => return Box::pin(self.start_tls(go_ahead)).await,
             said @ (Step::Reply(_) | Step::Close(_)) => said,
         };
+        if self.session.errors() > self.errors_counted {
+            Box::pin(self.answer_for_error(&said, asks_for_recipient)).await?;
+        }
         match said {
             Step::Reply(reply) => {
                 tracing::debug!(sid = %self.session.id(), "S: {reply}");

@@ -104,6 +104,7 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     janitor::ledger(&metrics, &store.ledger_differences());
     let transport: Arc<dyn Transport> = Arc::new(Tcp::new());
     let checks = Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport));
+    checks.limiter.load(clock.now()).await;
     let flow = Arc::new(Flow {
         config: current,
         checks,
@@ -175,6 +176,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
     admin::Operations {
         queue: flow.queue.clone(),
         greylist: flow.checks.greylist.clone(),
+        limiter: flow.checks.limiter.clone(),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),

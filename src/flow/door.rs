@@ -57,14 +57,6 @@ impl Flow {
         Err(reply)
     }
 
-    /// How often the client, its network and the sender's domain may ask.
-    pub(super) fn within_limits(&self, config: &Config, client: &Client, from: &ReversePath) -> Result<(), Reply> {
-        if config.allows(client.address) {
-            return Ok(());
-        }
-        self.checks.limiter.recipient(&config.limits, client.address, from, self.now())
-    }
-
     /// Whether the customer has such a mailbox.
     pub(super) async fn exists(&self, config: &Config, client: &Client, from: &ReversePath, to: &Address) -> Result<(), Reply> {
         let Some(domain) = to.domain().and_then(|domain| config.domain(domain)) else { return Ok(()) };

@@ -10,5 +10,5 @@ mod tls_memory;
 pub use client::{ConnectFailure, Connection, Offer, Timeouts, TlsUse};
 pub use data::{DataError, DataReader, DataStatus};
 pub use line::{CommandLine, LineReader};
-pub use server::{Incoming, Session, SessionLimits, Step, Transaction};
+pub use server::{Claims, Incoming, Session, SessionLimits, Step, Transaction};
 pub use tls_memory::TlsMemory;

@@ -27,6 +27,14 @@ pub struct Metrics {
     /// stage = connect | mail | rcpt | data | command; code = the reply's.
     refused: Family<Labels, Counter>,
     greylisted: Counter,
+    /// what = session | message | recipient; whose = client | network | sender-domain
+    limited: Family<Labels, Counter>,
+    bans: Counter,
+    turned_away: Counter,
+    tarpitted: Counter,
+    /// how = early-talker | pipelining
+    impatient: Family<Labels, Counter>,
+    proxy_refused: Counter,
     queued: Counter,
     queued_bytes: Counter,
     /// verdict = clean | infected | unscannable | unavailable
@@ -86,6 +94,12 @@ impl Metrics {
             sessions_total: Counter::default(),
             refused: Family::default(),
             greylisted: Counter::default(),
+            limited: Family::default(),
+            bans: Counter::default(),
+            turned_away: Counter::default(),
+            tarpitted: Counter::default(),
+            impatient: Family::default(),
+            proxy_refused: Counter::default(),
             queued: Counter::default(),
             queued_bytes: Counter::default(),
             scans: Family::default(),
@@ -116,6 +130,12 @@ impl Metrics {
         registry.register("smtp_sessions", "SMTP sessions since the start", metrics.sessions_total.clone());
         registry.register("smtp_refused", "Refusals by stage and reply code", metrics.refused.clone());
         registry.register("greylist_delayed", "Recipients asked to come back", metrics.greylisted.clone());
+        registry.register("limits_refused", "What was refused for being too much", metrics.limited.clone());
+        registry.register("limits_bans", "Clients banned", metrics.bans.clone());
+        registry.register("limits_turned_away", "Sessions refused because of a ban", metrics.turned_away.clone());
+        registry.register("limits_tarpitted", "Answers that waited in the tarpit", metrics.tarpitted.clone());
+        registry.register("smtp_impatient", "Sessions that spoke out of turn", metrics.impatient.clone());
+        registry.register("smtp_proxy_refused", "Connections without a valid PROXY header", metrics.proxy_refused.clone());
         registry.register("queue_accepted", "Messages made durable", metrics.queued.clone());
         registry.register_with_unit("queue_accepted", "Size of messages made durable", Unit::Bytes, metrics.queued_bytes.clone());
         registry.register("scan_up", "1 while the scanner's canaries pass", metrics.scanner_up.clone());
@@ -195,6 +215,31 @@ impl Metrics {
 
     pub(super) fn greylisted(&self) {
         self.greylisted.inc();
+    }
+
+    pub fn limited(&self, what: &'static str, whose: &'static str) {
+        self.limited.get_or_create(&vec![("what", what.to_owned()), ("whose", whose.to_owned())]).inc();
+    }
+
+    pub fn banned(&self) {
+        self.bans.inc();
+    }
+
+    pub fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    pub fn tarpitted(&self) {
+        self.tarpitted.inc();
+    }
+
+    /// `how`: the finding's id.
+    pub fn impatient(&self, how: &'static str) {
+        self.impatient.get_or_create(&vec![("how", how.to_owned())]).inc();
+    }
+
+    pub fn proxy_refused(&self) {
+        self.proxy_refused.inc();
     }
 
     pub(super) fn queued(&self, size: u64) {

@@ -8,7 +8,7 @@ use feedgate::admin::api::{Extend, ListQuery};
 use feedgate::admin::client::{Client, ClientError, exchange};
 use feedgate::admin::operations::Selection;
 use feedgate::admin::{Operations, serve_http, serve_socket, socket_path};
-use feedgate::checks::Greylist;
+use feedgate::checks::{Greylist, Limiter};
 use feedgate::config::Config;
 use feedgate::mail::{
     self, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, QueueId, Recipient, SpamLevel, Timestamp, Verdict,
@@ -69,6 +69,7 @@ impl House {
         let operations = Operations {
             queue: queue.clone(),
             greylist: Greylist::new(store.memory("greylist")),
+            limiter: Limiter::new(store.memory("bans")),
             history: History::new(&store),
             store,
             config,

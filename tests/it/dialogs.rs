@@ -16,6 +16,12 @@
 //! | `hang up` | the client closes |
 //! | `closed` | the server has closed, after nothing else |
 //! | `kept: from > to, to \| content` | the next message that was accepted; a pattern. Without ` \| ` when it is empty |
+//! | `found: finding, finding` | what the client of that message was found out to be; `found:` nothing |
+//! | `client: address helo protocol` | the client of that message |
+//! | `pass 5m` | so much time passes |
+//! | `again` | the client hangs up and comes again; `again from=192.0.2.2`: from there |
+//!
+//! Names that begin with `client-` are the behaviours of clients, good and bad.
 //!
 //! In text: `\r \n \t \0 \\ \xHH`, and `\{text*300}` for 300 times text. In a pattern `*` stands for anything and `\*` for itself.
 //! At the end no accepted message may be left unmentioned.
@@ -24,7 +30,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use feedgate::config::Config;
+use feedgate::config::{Config, Limits, Rate};
 use feedgate::mail::QueueId;
 use feedgate::store::Entry;
 use rustls::ServerConfig;
@@ -32,7 +38,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::world::{PATIENCE, Peer, World, domain};
+use crate::world::{PATIENCE, Peer, World, domain, ip};
 
 /// What a dialog can set. Recipients in `served.test` are taken, in `grey.test` greylisted, elsewhere refused.
 #[derive(Clone, Debug)]
@@ -44,6 +50,10 @@ struct Settings {
     errors_max: usize,
     idle_timeout: Duration,
     tls: bool,
+    from: String,
+    early_talker_wait: Duration,
+    limits: Limits,
+    xclient: bool,
 }
 
 impl Default for Settings {
@@ -56,8 +66,28 @@ impl Default for Settings {
             errors_max: 20,
             idle_timeout: Duration::from_secs(300),
             tls: false,
+            from: "192.0.2.1".to_owned(),
+            early_talker_wait: Duration::ZERO,
+            limits: unlimited(),
+            xclient: false,
         }
     }
+}
+
+fn unlimited() -> Limits {
+    let rate = per_minute("10000000");
+    Limits {
+        sessions_per_client: rate,
+        messages_per_client: rate,
+        recipients_per_client: rate,
+        errors_per_client: rate,
+        messages_per_sender_domain: rate,
+        ..Limits::default()
+    }
+}
+
+fn per_minute(count: &str) -> Rate {
+    Rate { count: count.parse().expect("a number"), per: Duration::from_secs(60) }
 }
 
 /// Dialogs that send more than this are played whole only.
@@ -71,7 +101,10 @@ async fn every_dialog_goes_as_written() {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
-    assert!(files.len() >= 40, "only {} dialogs in {folder}", files.len());
+    let behaviours =
+        files.iter().filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("client-")));
+    let behaviours = behaviours.count();
+    assert!(behaviours >= 30 && files.len() >= 80, "only {} dialogs in {folder}, {behaviours} of clients", files.len());
     let read =
         |file: &std::path::PathBuf| (file.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(file).unwrap());
     let dialogs: Vec<_> = files.iter().map(read).collect();
@@ -88,7 +121,7 @@ async fn play_all(dialogs: &[(String, String)], piece: usize) -> Vec<String> {
     let mut stage = Stage { world: World::new(&settings).await, piece, tls: tls(), last: None };
     let mut failures = Vec::new();
     for (name, text) in dialogs {
-        if piece != usize::MAX && sent(text) > BYTE_BY_BYTE_MAX {
+        if piece != usize::MAX && (sent(text) > BYTE_BY_BYTE_MAX || text.contains("pieces=whole")) {
             continue;
         }
         if let Err(failure) = play(&mut stage, text).await {
@@ -119,6 +152,12 @@ async fn play(stage: &mut Stage, text: &str) -> Result<(), String> {
             words.split(' ').for_each(|word| set(&mut settings, word));
             continue;
         }
+        if let Some(words) = line.strip_prefix("again") {
+            player.take().expect("again comes after something").finish().await;
+            words.split(' ').filter(|word| !word.is_empty()).for_each(|word| set(&mut settings, word));
+            player = Some(stage.begin(&settings));
+            continue;
+        }
         let player = player.get_or_insert_with(|| stage.begin(&settings));
         player.act(stage, line).await.map_err(place)?;
     }
@@ -138,6 +177,18 @@ fn set(settings: &mut Settings, word: &str) {
         "errors_max" => settings.errors_max = value.parse().expect("a number"),
         "idle_timeout" => settings.idle_timeout = humantime::parse_duration(value).expect("a duration"),
         "tls" => settings.tls = value == "offered",
+        "from" => settings.from = value.to_owned(),
+        "early_talker_wait" => settings.early_talker_wait = humantime::parse_duration(value).expect("a duration"),
+        "sessions_per_client" => settings.limits.sessions_per_client = per_minute(value),
+        "messages_per_client" => settings.limits.messages_per_client = per_minute(value),
+        "recipients_per_client" => settings.limits.recipients_per_client = per_minute(value),
+        "errors_per_client" => settings.limits.errors_per_client = per_minute(value),
+        "messages_per_sender_domain" => settings.limits.messages_per_sender_domain = per_minute(value),
+        "network_factor" => settings.limits.network_factor = value.parse().expect("a number"),
+        "allow" => settings.limits.allow = vec![value.parse().expect("a network")],
+        "xclient" => settings.xclient = value == "offered",
+        // Played whole only: what it shows depends on several commands coming in one piece.
+        "pieces" => assert_eq!(value, "whole"),
         _ => panic!("no such setting: {key}"),
     }
 }
@@ -160,11 +211,16 @@ impl Stage {
         config.smtp.header_max = settings.header_max;
         config.smtp.text_line_max = settings.text_line_max;
         config.smtp.idle_timeout = settings.idle_timeout;
-        config.limits.recipients_per_message = settings.recipients_max;
-        config.limits.errors_per_session = settings.errors_max;
+        config.smtp.xclient_from = if settings.xclient { vec![ip(&settings.from).into()] } else { Vec::new() };
+        config.checks.early_talker_wait = settings.early_talker_wait;
+        config.limits = Limits {
+            recipients_per_message: settings.recipients_max,
+            errors_per_session: settings.errors_max,
+            ..settings.limits.clone()
+        };
         flow.config.store(Arc::new(config));
         let tls = settings.tls.then(|| Arc::clone(&self.tls));
-        Player { peer: self.world.session_here("192.0.2.1", tls), piece: self.piece }
+        Player { peer: self.world.session_here(&settings.from, tls), piece: self.piece }
     }
 
     /// Messages that were accepted and that no dialog has mentioned yet.
@@ -215,6 +271,11 @@ impl Player {
             }
             ("closed", _) => self.expect_end().await,
             ("kept", pattern) => expect_kept(stage, pattern).await,
+            ("found" | "client", pattern) => expect_client(stage, word, pattern).await,
+            (pass, _) if pass.starts_with("pass ") => {
+                stage.world.pass(humantime::parse_duration(&pass[5..]).expect("a duration"));
+                Ok(())
+            }
             (times, pattern) if times.starts_with("S*") => {
                 for _ in 0..times[2..].parse().expect("a number") {
                     self.expect_line(pattern).await?;
@@ -277,6 +338,18 @@ async fn expect_kept(stage: &mut Stage, pattern: &str) -> Result<(), String> {
     let bar: &[u8] = if content.is_empty() { b"" } else { b" | " };
     let message = [head.as_bytes(), bar, &content].concat();
     if matches(pattern, &message) { Ok(()) } else { Err(format!("accepted: {}", message.escape_ascii())) }
+}
+
+/// The client of the message that was mentioned last is as the pattern says.
+async fn expect_client(stage: &Stage, what: &str, pattern: &str) -> Result<(), String> {
+    let id = stage.last.expect("found: and client: come after kept:");
+    let entry = stage.world.flow().store.entry(id).await.map_err(|error| error.to_string())?;
+    let client = &entry.envelope.client;
+    let said = match what {
+        "found" => client.findings.iter().map(|finding| finding.id.clone()).collect::<Vec<_>>().join(", "),
+        _ => format!("{} {} {}", client.address, client.helo, client.protocol.as_str()),
+    };
+    if matches(pattern, said.as_bytes()) { Ok(()) } else { Err(format!("it is: {said}")) }
 }
 
 /// Resolves escapes and repetitions.

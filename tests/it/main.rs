@@ -18,6 +18,7 @@ mod greylist;
 mod kill;
 mod layout;
 mod ledger;
+mod limits;
 mod load;
 mod notices;
 mod outage;

@@ -155,6 +155,7 @@ impl World {
             tls_memory: TlsMemory::default(),
             timeouts: Timeouts::default(),
         });
+        flow.checks.limiter.load(self.clock.now()).await;
         let (stop, stopping) = watch::channel(false);
         let worker = runtime.spawn(Arc::clone(&flow).work(stopping, Duration::ZERO));
         self.running = Some(Running { runtime, flow, ids, stop, worker, lines: Mutex::new((lines, Vec::new())) });

@@ -89,6 +89,11 @@ impl Wire {
         }
     }
 
+    /// Waits until the peer says something, and leaves it in the buffer.
+    pub(super) async fn hear(&mut self) -> Result<(), Ended> {
+        self.fill(COMMAND_READ).await
+    }
+
     /// Reads something, after writing what is to be written. `room`: for how much, when the buffer is empty.
     pub(super) async fn fill(&mut self, room: usize) -> Result<(), Ended> {
         self.flush().await?;

@@ -27,6 +27,7 @@ pub(super) enum Verb {
     Quit,
     StartTls,
     Etrn,
+    Xclient,
     /// Known to SMTP, not offered here.
     NotOffered,
     /// A browser, or someone who makes one talk to us: what follows may be chosen by a third party.
@@ -55,6 +56,11 @@ pub(super) fn split(line: &[u8]) -> Result<(Verb, &str), NoCommand> {
 }
 
 impl Verb {
+    /// It leads to no message by itself.
+    pub(super) fn is_idle(self) -> bool {
+        matches!(self, Verb::Ehlo | Verb::Helo | Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Help | Verb::Etrn)
+    }
+
     fn named(verb: &str) -> Verb {
         const NAMES: &[(&str, Verb)] = &[
             ("EHLO", Verb::Ehlo),
@@ -71,8 +77,9 @@ impl Verb {
             ("QUIT", Verb::Quit),
             ("STARTTLS", Verb::StartTls),
             ("ETRN", Verb::Etrn),
+            ("XCLIENT", Verb::Xclient),
         ];
-        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD"];
+        const NOT_OFFERED: &[&str] = &["AUTH", "ATRN", "BURL", "LHLO", "SAML", "SEND", "SOML", "TURN", "XFORWARD"];
         const HTTP: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"];
         let is = |name: &str| verb.eq_ignore_ascii_case(name);
         if let Some((_, known)) = NAMES.iter().find(|(name, _)| is(name)) {

@@ -6,11 +6,14 @@
 
 mod command;
 mod path;
+mod xclient;
 
 use crate::mail::{Domain, Enhanced, MailParameters, Mailbox, Notify, Recipient, Reply, ReversePath, SessionId};
 
 use super::line::CommandLine;
 use command::{NoCommand, Verb, bad_arguments};
+
+pub use xclient::Claims;
 
 /// What a session may do; a copy of the settings when it began.
 #[derive(Clone, Debug)]
@@ -23,7 +26,12 @@ pub struct SessionLimits {
     pub tls_offered: bool,
     /// ETRN is named in the answer to EHLO: some domain's mail goes to this client.
     pub etrn_offered: bool,
+    /// XCLIENT is offered and taken.
+    pub xclient_offered: bool,
 }
+
+/// So many commands may lead to no message; Postfix, too, has patience for 100.
+const IDLE_COMMANDS_MAX: usize = 100;
 
 /// What the driver is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub enum Step {
     CheckDrain(String),
     /// Write this 354, read the text with a `DataReader`, then call [`Session::content_answer`].
     ReadData(Reply),
+    /// The client speaks for another one from here on (XCLIENT): call [`Session::begin_for`].
+    SpeaksFor(Claims),
     /// Read a chunk of `size` bytes; after the last, call [`Session::content_answer`]; before it, [`Session::chunk_answer`].
     /// `refused`: BDAT out of sequence, so the chunk is read and thrown away and this is the answer; call nothing.
     ReadChunk { size: u64, last: bool, refused: Option<Reply> },
@@ -74,7 +84,11 @@ pub struct Session {
     encrypted: bool,
     /// It said something that SMTP knows.
     speaks_smtp: bool,
+    /// EHLO was answered, so that the peer may pipeline (RFC 2920 §3.1).
+    pipelining_offered: bool,
     errors: usize,
+    /// Commands since the last message that lead to none: NOOP, RSET, EHLO and their like.
+    idle_commands: usize,
     /// Messages whose content was begun.
     messages: u32,
 }
@@ -113,7 +127,18 @@ struct Open {
 
 impl Session {
     pub fn new(id: SessionId, limits: SessionLimits) -> Session {
-        Session { id, limits, peer: None, expected: Expected::Mail, encrypted: false, speaks_smtp: false, errors: 0, messages: 0 }
+        Session {
+            id,
+            limits,
+            peer: None,
+            expected: Expected::Mail,
+            encrypted: false,
+            speaks_smtp: false,
+            pipelining_offered: false,
+            errors: 0,
+            idle_commands: 0,
+            messages: 0,
+        }
     }
 
     /// `220 hostname ESMTP Feedgate`
@@ -128,19 +153,22 @@ impl Session {
         };
         let (verb, arguments) = match command::split(&line) {
             Ok(command) => command,
-            Err(_) if !self.speaks_smtp => return not_smtp(),
+            Err(_) if !self.speaks_smtp => return self.not_smtp(),
             Err(NoCommand::Control) => return self.refuse(syntax("Control characters are not allowed in a command")),
             Err(NoCommand::NotUtf8) => return self.refuse(syntax("Bytes that are not UTF-8 are not allowed in a command")),
         };
         let looks_like_a_word = line.first().is_none_or(u8::is_ascii_alphabetic);
         if verb == Verb::Http || verb == Verb::Unknown && !self.speaks_smtp && !looks_like_a_word {
-            return not_smtp();
+            return self.not_smtp();
         }
         self.speaks_smtp |= verb != Verb::Unknown;
         self.command(verb, arguments)
     }
 
     fn command(&mut self, verb: Verb, arguments: &str) -> Step {
+        if verb.is_idle() && self.idles_too_long() {
+            return too_many_errors();
+        }
         match verb {
             Verb::Ehlo => self.hello(arguments, true),
             Verb::Helo => self.hello(arguments, false),
@@ -151,6 +179,7 @@ impl Session {
             Verb::Rset => self.rset(arguments),
             Verb::StartTls => self.start_tls(arguments),
             Verb::Etrn => self.etrn(arguments),
+            Verb::Xclient if self.limits.xclient_offered => self.xclient(arguments),
             Verb::Noop => Step::Reply(Reply::ok()),
             // RFC 5321 §7.3: neither confirms nor denies; which addresses exist is no one's business.
             Verb::Vrfy => Step::Reply(Reply::new(252, Enhanced(2, 1, 5), "Send some mail, and I will try my best")),
@@ -160,7 +189,9 @@ impl Session {
                 "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS; see RFC 5321",
             )),
             Verb::Quit => Step::Close(Reply::new(221, Enhanced(2, 0, 0), "Bye")),
-            Verb::Expn | Verb::NotOffered => self.refuse(Reply::new(502, Enhanced(5, 5, 1), "Command not implemented")),
+            Verb::Expn | Verb::Xclient | Verb::NotOffered => {
+                self.refuse(Reply::new(502, Enhanced(5, 5, 1), "Command not implemented"))
+            }
             Verb::Http | Verb::Unknown => self.refuse(Reply::new(500, Enhanced(5, 5, 1), "Command not recognized")),
         }
     }
@@ -177,6 +208,7 @@ impl Session {
         if !extended {
             return Step::Reply(Reply::plain(250, [hostname]));
         }
+        self.pipelining_offered = true;
         let mut lines = vec![hostname, "PIPELINING".to_owned(), format!("SIZE {}", self.limits.size_max)];
         lines.extend(["8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
         lines.push(format!("LIMITS RCPTMAX={}", self.limits.recipients_max));
@@ -185,6 +217,9 @@ impl Session {
         }
         if self.limits.tls_offered && !self.encrypted {
             lines.push("STARTTLS".to_owned());
+        }
+        if self.limits.xclient_offered {
+            lines.push(format!("XCLIENT {}", xclient::ATTRIBUTES));
         }
         Step::Reply(Reply::plain(250, lines))
     }
@@ -292,6 +327,7 @@ impl Session {
         let Some((size, last)) = command::bdat(arguments) else {
             // How many bytes follow is unknown, and they are somebody's message: read as commands they would do whatever that
             // somebody wants. So the session ends here.
+            self.errors += 1;
             return Step::Close(bad_arguments("Syntax: BDAT size [LAST], closing"));
         };
         let refused = match &self.expected {
@@ -341,6 +377,7 @@ impl Session {
     /// The message was taken or refused; ends the transaction either way.
     pub fn content_answer(&mut self, reply: Reply) -> Step {
         self.expected = Expected::Mail;
+        self.idle_commands = 0;
         Step::Reply(reply)
     }
 
@@ -403,6 +440,26 @@ impl Session {
         if reply.is_positive() { Step::Reply(reply) } else { self.refuse(reply) }
     }
 
+    /// Between transactions, as Postfix has it (XCLIENT_README).
+    fn xclient(&mut self, arguments: &str) -> Step {
+        if !matches!(self.expected, Expected::Mail) {
+            return self.refuse(sequence("There is a transaction, end it first"));
+        }
+        match xclient::claims(arguments) {
+            Ok(claims) => Step::SpeaksFor(claims),
+            Err(reply) => self.refuse(reply),
+        }
+    }
+
+    /// After `SpeaksFor`: as if the other client had just connected. Its greeting, when the claims have one, was said already.
+    pub fn begin_for(&mut self, claims: Claims, etrn_offered: bool) -> Step {
+        self.limits.etrn_offered = etrn_offered;
+        self.pipelining_offered = false;
+        self.peer = claims.helo.map(|name| Peer { name, extended: claims.extended });
+        self.expected = Expected::Mail;
+        Step::Reply(self.greeting())
+    }
+
     /// The handshake is done: forget everything the client said before it (RFC 3207 §4.2).
     pub fn encrypted(&mut self) {
         self.encrypted = true;
@@ -420,19 +477,46 @@ impl Session {
         self.peer.as_ref().is_some_and(|peer| peer.extended)
     }
 
+    /// Whether the peer was told that it may send several commands at a time. Once is enough: what is said under TLS is the same.
+    pub fn pipelining_offered(&self) -> bool {
+        self.pipelining_offered
+    }
+
+    /// Commands that were refused for good so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Answers with a refusal. A permanent one is the peer's error and counts; "not now" does not.
+    /// Answers with a refusal. A permanent one is the peer's error and counts; "not now" does not. 421 ends the session.
     fn refuse(&mut self, reply: Reply) -> Step {
+        if reply.code == 421 {
+            return Step::Close(reply);
+        }
         if reply.is_permanent() {
             self.errors += 1;
             if self.errors >= self.limits.errors_max {
-                return Step::Close(Reply::new(421, Enhanced(4, 7, 0), "Too many errors, closing"));
+                return too_many_errors();
             }
         }
         Step::Reply(reply)
+    }
+
+    /// A session in which nothing is sent is an error after the other from some time on, although each command is answered.
+    fn idles_too_long(&mut self) -> bool {
+        self.idle_commands += 1;
+        self.errors += usize::from(self.idle_commands > IDLE_COMMANDS_MAX);
+        self.idle_commands > IDLE_COMMANDS_MAX && self.errors >= self.limits.errors_max
+    }
+
+    /// A browser, a TLS client, a port scanner. What follows could be chosen by a third party (a web page can make a browser post
+    /// lines that look like SMTP), so nothing of it is read.
+    fn not_smtp(&mut self) -> Step {
+        self.errors += 1;
+        Step::Close(Reply::new(421, Enhanced(4, 7, 0), "This server speaks SMTP and nothing else, closing"))
     }
 }
 
@@ -451,14 +535,12 @@ fn syntax(text: &'static str) -> Reply {
     Reply::new(501, Enhanced(5, 5, 2), text)
 }
 
-fn no_valid_recipients() -> Reply {
-    Reply::new(554, Enhanced(5, 5, 1), "No valid recipients")
+fn too_many_errors() -> Step {
+    Step::Close(Reply::new(421, Enhanced(4, 7, 0), "Too many errors, closing"))
 }
 
-/// A browser, a TLS client, a port scanner. What follows could be chosen by a third party (a web page can make a browser post
-/// lines that look like SMTP), so nothing of it is read.
-fn not_smtp() -> Step {
-    Step::Close(Reply::new(421, Enhanced(4, 7, 0), "This server speaks SMTP and nothing else, closing"))
+fn no_valid_recipients() -> Reply {
+    Reply::new(554, Enhanced(5, 5, 1), "No valid recipients")
 }
 
 #[cfg(test)]

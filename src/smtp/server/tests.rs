@@ -11,6 +11,7 @@ fn session(errors_max: usize) -> Session {
         errors_max,
         tls_offered: true,
         etrn_offered: true,
+        xclient_offered: false,
     };
     Session::new(IdSource::new(None).next(Timestamp(1_795_214_160_000)), limits)
 }
@@ -119,6 +120,66 @@ fn etrn_is_for_between_transactions_and_names_one_domain() {
     assert!(matches!(session.drain_answer(Reply::ok()), Step::Reply(reply) if reply.code == 250));
     taken(&mut session, "MAIL FROM:<a@a.example>");
     check(&mut session, "ETRN b.example", "503 5.5.1");
+}
+
+#[test]
+fn xclient_begins_the_session_of_another_client() {
+    let mut session = Session::new(
+        IdSource::new(None).next(Timestamp(1_795_214_160_000)),
+        SessionLimits { xclient_offered: true, ..session(10).limits },
+    );
+    let Step::Reply(reply) = say(&mut session, "EHLO front.example") else { panic!("no reply") };
+    assert!(reply.to_string().ends_with("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"), "{reply}");
+    assert!(session.pipelining_offered());
+    taken(&mut session, "MAIL FROM:<a@a.example>");
+    check(&mut session, "XCLIENT ADDR=192.0.2.7", "503 5.5.1");
+    check(&mut session, "RSET", "250");
+    check(&mut session, "XCLIENT ADDR=nowhere", "501 5.5.4");
+    let Step::SpeaksFor(claims) = say(&mut session, "xclient ADDR=192.0.2.7 PROTO=ESMTP") else { panic!("not taken") };
+    assert_eq!(claims.address, Some("192.0.2.7".parse().unwrap()));
+    assert_eq!(session.begin_for(claims, false), Step::Reply(session.greeting()));
+    assert_eq!((session.helo(), session.pipelining_offered()), ("", false));
+    check(&mut session, "MAIL FROM:<a@a.example>", "503 5.5.1");
+    let Step::Reply(reply) = say(&mut session, "EHLO a.example") else { panic!("no reply") };
+    assert!(!reply.to_string().contains("ETRN"), "it is another client: {reply}");
+    let Step::SpeaksFor(claims) = say(&mut session, "XCLIENT HELO=b.example PROTO=ESMTP") else { panic!("not taken") };
+    session.begin_for(claims, false);
+    assert!(session.helo() == "b.example" && session.is_extended());
+    taken(&mut session, "MAIL FROM:<a@a.example>");
+}
+
+#[test]
+fn a_session_that_only_idles_ends() {
+    let mut session = session(3);
+    check(&mut session, "EHLO a.example", "250");
+    for command in ["NOOP", "RSET", "VRFY a", "HELP"].into_iter().cycle().take(99) {
+        let Step::Reply(reply) = say(&mut session, command) else { panic!("{command}") };
+        assert!(reply.is_positive() && session.errors() == 0, "{command}: {reply}");
+    }
+    check(&mut session, "NOOP", "250");
+    check(&mut session, "NOOP", "250");
+    assert_eq!(session.errors(), 2);
+    assert!(matches!(say(&mut session, "NOOP"), Step::Close(reply) if reply.to_string().starts_with("421 4.7.0")));
+}
+
+#[test]
+fn pipelining_is_offered_by_ehlo_and_not_by_helo() {
+    let mut session = session(10);
+    assert!(!session.pipelining_offered());
+    check(&mut session, "EHLO two words", "501");
+    check(&mut session, "HELO a.example", "250");
+    assert!(!session.pipelining_offered());
+    check(&mut session, "EHLO a.example", "250");
+    assert!(session.pipelining_offered());
+}
+
+#[test]
+fn an_answer_of_421_ends_the_session() {
+    let mut session = session(10);
+    check(&mut session, "EHLO a.example", "250");
+    assert!(matches!(say(&mut session, "MAIL FROM:<a@a.example>"), Step::CheckSender(_)));
+    assert_eq!(session.sender_answer(Reply::banned()), Step::Close(Reply::banned()));
+    assert_eq!(session.errors(), 0);
 }
 
 #[test]
