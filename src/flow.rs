@@ -188,6 +188,7 @@ impl Flow {
         let error = match self.queue.accept(envelope.clone(), body).await {
             Ok(_) => {
                 self.maillog.queued(self.now(), envelope);
+                self.remember_correspondents(envelope).await;
                 return Ok(());
             }
             Err(error) => error,
@@ -239,7 +240,9 @@ impl Flow {
         if config.allows(envelope.client.address) {
             return Authentication::default();
         }
-        self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await
+        let authentication = self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await;
+        self.remember_signers(envelope, &authentication).await;
+        authentication
     }
 
     /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear

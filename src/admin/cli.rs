@@ -66,7 +66,7 @@ pub enum Command {
     /// The domains that are served
     #[command(subcommand)]
     Domain(domain::Command),
-    /// Hosts that must come back, that came back, and that need not
+    /// Senders that must come back, that came back, and that need not
     #[command(subcommand)]
     Greylist(greylist::Command),
     /// The life of a message, from the mail log
@@ -275,6 +275,9 @@ mod tests {
             "greylist allow 192.0.2.7",
             "greylist allow 192.0.2.0/24",
             "greylist forget 2001:db8::/64",
+            "greylist allow sender.example",
+            "greylist stats --days 7 --json",
+            "greylist lost --all --limit 3",
             "trace 01hk3c9v7x00",
             "trace joe@customer.example --json",
             "rules list",
@@ -306,7 +309,10 @@ mod tests {
             "queue bounce --text gone --text",
             "queue hold --older-than 2",
             "greylist allow 192.0.2.0/25",
-            "greylist allow sender.example",
+            "greylist allow sender..example",
+            "greylist allow sender",
+            "greylist stats --days 0",
+            "greylist lost --limit 0",
             "domain show a..b",
             "trace",
             "serve --json",

@@ -19,7 +19,10 @@ pub use authentication::Authenticator;
 pub use cases::Cases;
 pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
-pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
+pub use greylist::{
+    Correspondents, DAYS_MAX, Greylist, GreylistAnswer, GreylistDay, GreylistRecord, GreylistStatistics, Identity, LOST_MAX, LostTry,
+    Newcomer, Passed, Spf, WhichLost,
+};
 pub use limiter::Limiter;
 pub use recipients::RecipientDirectory;
 

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Flow;
-use crate::checks::{ClientReport, GreylistAnswer};
+use crate::checks::{ClientReport, GreylistAnswer, Newcomer, Passed, Spf};
 use crate::config::{Config, Greylisting, HopHost, NextHop};
-use crate::mail::{Address, Client, Domain, Enhanced, Mailbox, Reply, ReversePath, SessionId};
+use crate::mail::{Address, Authentication, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
 use crate::queue::{By, Drain};
 
 /// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
@@ -67,20 +67,57 @@ impl Flow {
         config: &Config,
         sid: SessionId,
         client: &Client,
-        _report: &ClientReport,
+        report: &ClientReport,
         from: &ReversePath,
         to: &Address,
     ) -> Result<(), Reply> {
-        let domain = to.domain().and_then(|domain| config.domain(domain));
-        let wanted = domain.is_some_and(|domain| domain.greylist != Greylisting::Off);
-        if !wanted || config.allows(client.address) {
+        let Some(domain) = to.domain().and_then(|domain| config.domain(domain)) else { return Ok(()) };
+        if domain.greylist == Greylisting::Off || config.allows(client.address) {
             return Ok(());
         }
-        match self.checks.greylist.check(&config.greylist, client.address, from, to, self.now()).await {
-            GreylistAnswer::Pass => Ok(()),
-            GreylistAnswer::Wait { seconds } => {
-                self.maillog.greylisted(self.now(), sid, client.address, from, &to.to_string(), seconds);
+        let newcomer = Newcomer::new(client, report, from, to, domain.greylist);
+        // Asked only when nothing cheaper lets it pass.
+        let spf = async { Spf::Unknown };
+        let now = self.now();
+        match self.checks.greylist.check(&config.greylist, &newcomer, spf, now).await {
+            GreylistAnswer::Pass(why) => {
+                self.maillog.metrics().greylist_passed(why.as_str());
+                if let Passed::CameBack { after } = why {
+                    self.maillog.came_back(now, sid, client.address, from, &to.to_string(), after);
+                }
+                Ok(())
+            }
+            GreylistAnswer::Wait { seconds, tries } => {
+                if tries == 1 {
+                    self.maillog.metrics().greylist_first_try();
+                }
+                self.maillog.greylisted(now, sid, client.address, from, &to.to_string(), seconds);
                 Err(Reply::greylisted(seconds))
+            }
+        }
+    }
+
+    /// To whom a customer writes through us, from its own servers, may answer without waiting.
+    pub(super) async fn remember_correspondents(&self, envelope: &Envelope) {
+        let config = self.config();
+        let Some(from) = envelope.reverse_path.address().and_then(Address::domain) else { return };
+        let client = envelope.client.address.to_canonical();
+        if !config.domain(from).is_some_and(|domain| domain.relay_from.iter().any(|network| network.contains(&client))) {
+            return;
+        }
+        for recipient in envelope.recipients.iter().filter(|recipient| recipient.address.domain() != Some(from)) {
+            self.checks.greylist.correspondents.wrote(from, &recipient.address, self.now()).await;
+        }
+    }
+
+    /// By whom a message is signed tells greylisting whose mail comes from there.
+    pub(super) async fn remember_signers(&self, envelope: &Envelope, authentication: &Authentication) {
+        let config = self.config();
+        for finding in authentication.findings.iter().filter(|finding| finding.id == "dkim-pass") {
+            let words = finding.evidence.split([' ', ',', ';']).map(|word| word.strip_prefix("d=").unwrap_or(word));
+            for signer in words.filter(|word| word.contains('.')).filter_map(|word| Domain::parse(word).ok()) {
+                let Envelope { client, reverse_path, .. } = envelope;
+                self.checks.greylist.signed(&config.greylist, client, reverse_path, &signer, self.now()).await;
             }
         }
     }
