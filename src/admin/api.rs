@@ -170,8 +170,7 @@ impl Whom {
     fn identity(&self) -> Result<Identity, Problem> {
         match (self.network, &self.organisation) {
             (Some(address), None) => Ok(Identity::of_address(address)),
-            (None, Some(domain)) => Identity::of_domain(domain)
-                .ok_or_else(|| misunderstood(format!("{domain} is no organisation's: everybody can have a domain under it"))),
+            (None, Some(domain)) => Ok(Identity::of_domain(domain)),
             _ => Err(misunderstood("whom? Give exactly one of network and organisation".to_owned())),
         }
     }

@@ -20,7 +20,6 @@
 mod correspondents;
 mod lost;
 mod newcomer;
-mod organisation;
 mod record;
 mod statistics;
 mod sweep;
@@ -31,7 +30,6 @@ use std::time::Duration;
 
 use self::lost::Lost;
 use self::newcomer::{Proven, sender_organisation};
-use self::organisation::organisation;
 use self::record::{KNOWN, Knock, Record, TRY, known_key, pair, show, signer_key, try_key};
 use self::statistics::Statistics;
 use crate::config::{self, Greylisting};
@@ -40,7 +38,7 @@ use crate::store::Memory;
 
 pub use correspondents::Correspondents;
 pub use lost::{LOST_MAX, LostTry, WhichLost};
-pub use newcomer::{Identity, Newcomer, Spf};
+pub use newcomer::{Identity, Newcomer, SpfProof};
 pub use statistics::{DAYS_MAX, GreylistDay, GreylistStatistics};
 
 /// Asks newcomers to come back. State in the store's memory. Cloning shares it.
@@ -63,7 +61,10 @@ pub struct Greylist {
 pub enum GreylistAnswer {
     Pass(Passed),
     /// Ask again in so many seconds.
-    Wait { seconds: u64, tries: u32 },
+    Wait {
+        seconds: u64,
+        tries: u32,
+    },
 }
 
 /// Why somebody passes.
@@ -147,7 +148,7 @@ impl Greylist {
         &self,
         settings: &config::Greylist,
         newcomer: &Newcomer<'_>,
-        spf: impl Future<Output = Spf>,
+        spf: impl Future<Output = SpfProof>,
         now: Timestamp,
     ) -> GreylistAnswer {
         let Some(sender) = newcomer.sender.address().filter(|_| !is_role(newcomer.recipient)) else {
@@ -170,7 +171,7 @@ impl Greylist {
         newcomer: &Newcomer<'_>,
         sender: &Address,
         proven: &mut Proven,
-        spf: impl Future<Output = Spf>,
+        spf: impl Future<Output = SpfProof>,
         now: Timestamp,
     ) -> Option<Passed> {
         if newcomer.is_vouched {
@@ -188,7 +189,7 @@ impl Greylist {
         }
         let spf = spf.await;
         if let Some(organisation) = sender_organisation(newcomer.sender)
-            && (spf == Spf::Pass || self.has_signed(proven, &organisation, now).await)
+            && (spf == SpfProof::Pass || self.has_signed(proven, &organisation, now).await)
         {
             if self.is_known(settings, &Identity::Organisation(organisation.clone()), now).await {
                 return Some(Passed::Known);
@@ -197,7 +198,7 @@ impl Greylist {
         }
         let is_asked = match newcomer.how {
             Greylisting::Always => true,
-            Greylisting::Suspicious => newcomer.is_suspicious || spf == Spf::Blemish,
+            Greylisting::Suspicious => newcomer.is_suspicious || spf == SpfProof::Blemish,
             Greylisting::Off => false,
         };
         (!is_asked).then_some(Passed::Excused)
@@ -337,9 +338,10 @@ impl Greylist {
         signer: &Domain,
         now: Timestamp,
     ) {
-        let Some(signer) = organisation(signer).filter(|signer| sender_organisation(sender).as_ref() == Some(signer)) else {
+        let signer = signer.organisation();
+        if sender_organisation(sender).as_ref() != Some(&signer) {
             return;
-        };
+        }
         let Some(place) = Proven::of(client).places().into_iter().next() else { return };
         let key = signer_key(&place, &signer);
         let known = self.memory.get(key.clone()).await;

@@ -20,8 +20,8 @@ pub use cases::Cases;
 pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
 pub use greylist::{
-    Correspondents, DAYS_MAX, Greylist, GreylistAnswer, GreylistDay, GreylistRecord, GreylistStatistics, Identity, LOST_MAX, LostTry,
-    Newcomer, Passed, Spf, WhichLost,
+    Correspondents, DAYS_MAX, Greylist, GreylistAnswer, GreylistDay, GreylistRecord, GreylistStatistics, Identity, LOST_MAX,
+    LostTry, Newcomer, Passed, SpfProof, WhichLost,
 };
 pub use limiter::Limiter;
 pub use recipients::RecipientDirectory;

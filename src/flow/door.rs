@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Flow;
-use crate::checks::{ClientReport, GreylistAnswer, Newcomer, Passed, Spf};
+use crate::checks::{ClientReport, GreylistAnswer, Newcomer, Passed, SpfProof};
 use crate::config::{Config, Greylisting, HopHost, NextHop};
 use crate::mail::{Address, Authentication, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
 use crate::queue::{By, Drain};
@@ -31,6 +31,13 @@ pub(super) fn served(config: &Config, _client: &Client, _from: &ReversePath, mai
         }
         _ => Err(Reply::not_served()),
     }
+}
+
+/// The domains in the evidence of `dkim-pass`, which are separated by commas. A long list has been cut, perhaps inside its last name.
+fn signers(evidence: &str) -> impl Iterator<Item = Domain> {
+    const CUT_FROM: usize = 190;
+    let whole = if evidence.len() < CUT_FROM { evidence } else { evidence.rsplit_once(',').map_or("", |(whole, _)| whole) };
+    whole.split(',').filter_map(|name| Domain::parse(name.trim()).ok()).filter(|name| name.as_str().contains('.'))
 }
 
 impl Flow {
@@ -77,7 +84,7 @@ impl Flow {
         }
         let newcomer = Newcomer::new(client, report, from, to, domain.greylist);
         // Asked only when nothing cheaper lets it pass.
-        let spf = async { Spf::Unknown };
+        let spf = async { SpfProof::Unknown };
         let now = self.now();
         match self.checks.greylist.check(&config.greylist, &newcomer, spf, now).await {
             GreylistAnswer::Pass(why) => {
@@ -114,8 +121,7 @@ impl Flow {
     pub(super) async fn remember_signers(&self, envelope: &Envelope, authentication: &Authentication) {
         let config = self.config();
         for finding in authentication.findings.iter().filter(|finding| finding.id == "dkim-pass") {
-            let words = finding.evidence.split([' ', ',', ';']).map(|word| word.strip_prefix("d=").unwrap_or(word));
-            for signer in words.filter(|word| word.contains('.')).filter_map(|word| Domain::parse(word).ok()) {
+            for signer in signers(&finding.evidence) {
                 let Envelope { client, reverse_path, .. } = envelope;
                 self.checks.greylist.signed(&config.greylist, client, reverse_path, &signer, self.now()).await;
             }
@@ -174,5 +180,20 @@ impl Flow {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signers_are_read_from_a_finding() {
+        let read = |evidence: &str| signers(evidence).map(|domain| domain.to_string()).collect::<Vec<_>>();
+        assert_eq!(read("sender.example, list.example"), ["sender.example", "list.example"]);
+        assert_eq!(read(""), [""; 0]);
+        assert_eq!(read("x, a..b, [192.0.2.1]"), [""; 0]);
+        let long = format!("sender.example, {}", "very-long.".repeat(19));
+        assert_eq!(read(&long), ["sender.example"], "the last one may have lost its end");
     }
 }

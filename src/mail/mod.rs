@@ -11,6 +11,7 @@ mod headers;
 mod ids;
 mod level;
 mod marking;
+mod organisation;
 mod outcome;
 mod progress;
 mod reply;

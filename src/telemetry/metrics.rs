@@ -81,7 +81,9 @@ impl Metrics {
             greylisted: Counter::default(),
             greylist_first_tries: Counter::default(),
             greylist_passed: Family::default(),
-            greylist_delay: Histogram::new([60.0, 300.0, 360.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0]),
+            greylist_delay: Histogram::new([
+                60.0, 300.0, 360.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0,
+            ]),
             greylist_lost: Counter::default(),
             greylist_waiting: Gauge::default(),
             queued: Counter::default(),

@@ -275,9 +275,11 @@ mod tests {
         let lost = [lost("pool.example", Some("mx1.pool.example")), lost("192.0.2.0/24", None), lost("pool.example", None)];
         let text = lost_text(&lost, true, None);
         assert!(text.contains("mx1.pool.example  joe@sender.example  ann@customer.example"), "{text}");
-        assert!(text.ends_with(
-            "  feedgate greylist allow pool.example  # 2 mails\n  feedgate greylist allow 192.0.2.0/24  # 1 mail\n"
-        ));
+        assert!(
+            text.ends_with(
+                "  feedgate greylist allow pool.example  # 2 mails\n  feedgate greylist allow 192.0.2.0/24  # 1 mail\n"
+            )
+        );
         assert!(lost_text(&[], false, None).contains("--all"));
     }
 }

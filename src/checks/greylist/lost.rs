@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Greylist;
 use super::newcomer::Identity;
 use super::record::{Knock, Parts, Record, known_key};
-use super::Greylist;
 use crate::checks::network;
 use crate::mail::Timestamp;
 
@@ -54,8 +54,7 @@ pub(super) struct Lost {
 impl Lost {
     /// `key`: of the first try.
     pub fn add(&mut self, key: &[u8], knock: &Knock) {
-        let (prefix, list) =
-            if knock.is_suspicious { (SUSPICIOUS, &mut self.suspicious) } else { (PLAIN, &mut self.plain) };
+        let (prefix, list) = if knock.is_suspicious { (SUSPICIOUS, &mut self.suspicious) } else { (PLAIN, &mut self.plain) };
         let moment = format!("{:016x}\0", knock.record.first.0);
         list.insert([prefix, moment.as_bytes(), key.get(1..).unwrap_or_default()].concat(), knock.encode());
         if list.len() > LOST_MAX {

@@ -12,7 +12,6 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::organisation::organisation;
 use crate::checks::ClientReport;
 use crate::checks::network::{client as host, neighbourhood};
 use crate::config::Greylisting;
@@ -35,9 +34,9 @@ pub struct Newcomer<'a> {
     pub how: Greylisting,
 }
 
-/// What SPF says of the sender and the client.
+/// What SPF says of the sender and the client, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spf {
+pub enum SpfProof {
     Pass,
     /// Fail, softfail.
     Blemish,
@@ -45,13 +44,13 @@ pub enum Spf {
     Unknown,
 }
 
-impl Spf {
-    /// By the ids `spf-pass`, `spf-fail`, `spf-softfail` and so on.
-    pub fn of(finding: &Finding) -> Spf {
-        match finding.id.as_str() {
-            "spf-pass" => Spf::Pass,
-            "spf-fail" | "spf-softfail" => Spf::Blemish,
-            _ => Spf::Unknown,
+impl SpfProof {
+    /// By the result's name (RFC 8601 §2.7.2).
+    pub fn of(result: &str) -> SpfProof {
+        match result {
+            "pass" => SpfProof::Pass,
+            "fail" | "softfail" => SpfProof::Blemish,
+            _ => SpfProof::Unknown,
         }
     }
 }
@@ -101,13 +100,14 @@ impl<'a> Newcomer<'a> {
 }
 
 pub(super) fn sender_organisation(sender: &ReversePath) -> Option<Domain> {
-    organisation(sender.address()?.domain()?)
+    Some(sender.address()?.domain()?.organisation())
 }
 
 /// Whose host it is that has this confirmed name; `None`: its provider's, who does not know what it sends.
 fn owner<'f>(name: &Domain, address: IpAddr, mut findings: impl Iterator<Item = &'f Finding>) -> Option<Domain> {
     let is_providers = findings.any(|finding| finding.id == "dynamic-name") || spells_address(name.as_str(), address);
-    if is_providers { None } else { organisation(name) }
+    // A lone label, like `localhost`, is nobody's.
+    Some(name.organisation()).filter(|organisation| !is_providers && organisation.as_str().contains('.'))
 }
 
 fn is_blemish(finding: &Finding) -> bool {
@@ -122,9 +122,9 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// `None`: no organisation stands behind this domain, as with `co.uk`.
-    pub fn of_domain(domain: &Domain) -> Option<Identity> {
-        organisation(domain).map(Identity::Organisation)
+    /// The organisation that a domain belongs to.
+    pub fn of_domain(domain: &Domain) -> Identity {
+        Identity::Organisation(domain.organisation())
     }
 
     /// The /24 or /64 around it.
@@ -223,7 +223,8 @@ fn spells_address(name: &str, address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
-            let numbers: Vec<u64> = name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|run| run.parse().ok()).collect();
+            let numbers: Vec<u64> =
+                name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|run| run.parse().ok()).collect();
             let in_a_row = |octets: [u8; 3]| numbers.windows(3).any(|run| run == octets.map(u64::from));
             let run_together = [format!("{a:03}{b:03}{c:03}{d:03}"), format!("{d:03}{c:03}{b:03}{a:03}")];
             let in_hex = [format!("{a:02x}{b:02x}{c:02x}{d:02x}"), format!("{d:02x}{c:02x}{b:02x}{a:02x}")];
@@ -294,11 +295,12 @@ mod tests {
             assert!(spells(name, "198.51.100.7"), "{name}");
             assert!(spells(name, "::ffff:198.51.100.7"), "{name}");
         }
-        for name in ["mail7.sender.example", "a100-7.smtp-out.sender.example", "mx198-51.sender.example", "o1.ptr.sender.example"] {
+        for name in ["mail7.sender.example", "a100-7.smtp-out.sender.example", "mx198-51.sender.example", "o1.ptr.sender.example"]
+        {
             assert!(!spells(name, "198.51.100.7"), "{name}");
         }
         assert!(spells("2001-db8--1234.v6.provider.example", "2001:db8::1234"));
-        assert!(spells("h020d.0cff.fe12.3456.provider.example".replace('h', "x").as_str(), "2001:db8::20d:cff:fe12:3456"));
+        assert!(spells("x020d.0cff.fe12.3456.provider.example", "2001:db8::20d:cff:fe12:3456"));
         assert!(!spells("mail-db5.sender.example", "2001:db8::1234"));
     }
 

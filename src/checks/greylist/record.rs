@@ -186,7 +186,8 @@ pub(super) struct Parts<'a> {
 impl Parts<'_> {
     pub fn of(rest: &[u8]) -> Option<Parts<'_>> {
         let mut parts = std::str::from_utf8(rest).ok()?.split('\0');
-        let (Some(sender), Some(recipient), Some(identity), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(sender), Some(recipient), Some(identity), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return None;
         };
         Some(Parts { sender, recipient, identity })
@@ -251,7 +252,7 @@ mod tests {
     }
 
     fn proven(client: &str, organisation: &str) -> Proven {
-        with_newcomer(client, organisation, "joe@sender.example", Newcomer::proven)
+        with_newcomer(client, organisation, "joe@sender.example", |newcomer| newcomer.proven())
     }
 
     fn knock(client: &str, organisation: &str, moment: u64) -> Knock {
@@ -345,8 +346,13 @@ mod tests {
         assert_ne!(numbered("bounce-1@list1.example"), numbered("bounce-1@list2.example"), "a domain is not numbered");
         assert_eq!(without_numbers("A1b22c"), "a#b#c");
         assert_eq!(without_numbers(&"7".repeat(64)), "#");
-        let written = |sender| with_newcomer("192.0.2.1", "", sender, |it| Knock::first(it, &it.proven(), WINDOW, Timestamp(0)).sender);
-        assert_eq!(written("bounce-4711@list.example").as_deref(), Some("bounce-4711@list.example"), "operators see it as it was");
+        let written =
+            |sender| with_newcomer("192.0.2.1", "", sender, |it| Knock::first(it, &it.proven(), WINDOW, Timestamp(0)).sender);
+        assert_eq!(
+            written("bounce-4711@list.example").as_deref(),
+            Some("bounce-4711@list.example"),
+            "operators see it as it was"
+        );
         assert_eq!(written("joe@list.example"), None);
     }
 

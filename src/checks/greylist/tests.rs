@@ -22,7 +22,7 @@ async fn knock(greylist: &Greylist, sender: &str, now: Timestamp) -> GreylistAns
         is_vouched: false,
         how: Greylisting::Always,
     };
-    greylist.check(&settings(), &newcomer, async { Spf::Unknown }, now).await
+    greylist.check(&settings(), &newcomer, async { SpfProof::Unknown }, now).await
 }
 
 #[tokio::test]
@@ -32,7 +32,8 @@ async fn a_flood_of_invented_senders_is_not_remembered_beyond_the_bound() {
     assert_eq!(knock(&greylist, "first@sender.example", NOW).await, GreylistAnswer::Wait { seconds: 300, tries: 1 });
     greylist.waiting.store(WAITING_MAX - 2, Ordering::Relaxed);
     for (sender, expected) in [("a", true), ("b", true), ("c", false), ("d", false)] {
-        let waits = knock(&greylist, &format!("{sender}@sender.example"), NOW).await != GreylistAnswer::Pass(Passed::Unremembered);
+        let waits =
+            knock(&greylist, &format!("{sender}@sender.example"), NOW).await != GreylistAnswer::Pass(Passed::Unremembered);
         assert_eq!(waits, expected, "{sender}");
     }
     assert_eq!(greylist.list(NOW, 100).await.len(), 3);
@@ -65,7 +66,10 @@ async fn lists_of_what_was_lost_are_bounded_and_spam_pushes_out_spam_only() {
             let at = NOW + Duration::from_millis(number + u64::from(round) * 1_000_000);
             let is_suspicious = number > 0;
             let newcomer = newcomer(is_suspicious);
-            lost.add(b"tjoe@sender.example\0ann@customer.example\x00192.0.2.0/24", &Knock::first(&newcomer, &newcomer.proven(), MINUTE, at));
+            lost.add(
+                b"tjoe@sender.example\0ann@customer.example\x00192.0.2.0/24",
+                &Knock::first(&newcomer, &newcomer.proven(), MINUTE, at),
+            );
         }
         greylist.keep_lost(lost).await;
     }
