@@ -159,7 +159,12 @@ impl Greylist {
         let mut proven = newcomer.proven();
         let tried = self.tried(&pair).await;
         match self.passes_at_once(settings, newcomer, sender, &mut proven, spf, now).await {
-            Some(why) => GreylistAnswer::Pass(self.passed_at_once(why, tried, now).await),
+            Some(why) => {
+                let organisation = sender_organisation(newcomer.sender);
+                let is_own = |knock: &Knock| knock.is_by(&proven) || organisation.as_ref().is_some_and(|own| knock.is_of(own));
+                let own = tried.into_iter().filter(|(_, knock)| knock.counts(now) && is_own(knock)).collect();
+                GreylistAnswer::Pass(self.passed_at_once(why, own, now).await)
+            }
             None => self.knock(settings, newcomer, &proven, pair, tried, now).await,
         }
     }
@@ -188,6 +193,7 @@ impl Greylist {
             return Some(Passed::Excused);
         }
         let spf = spf.await;
+        proven.is_denied = spf == SpfProof::Blemish;
         if let Some(organisation) = sender_organisation(newcomer.sender)
             && (spf == SpfProof::Pass || self.has_signed(proven, &organisation, now).await)
         {
@@ -198,15 +204,15 @@ impl Greylist {
         }
         let is_asked = match newcomer.how {
             Greylisting::Always => true,
-            Greylisting::Suspicious => newcomer.is_suspicious || spf == SpfProof::Blemish,
+            Greylisting::Suspicious => newcomer.is_suspicious || proven.is_denied,
             Greylisting::Off => false,
         };
         (!is_asked).then_some(Passed::Excused)
     }
 
     /// It may have been asked to wait before there was a reason to let it pass: then it came back.
-    async fn passed_at_once(&self, why: Passed, tried: Vec<Tried>, now: Timestamp) -> Passed {
-        let came_back = self.came_back(tried.into_iter().filter(|(_, knock)| knock.counts(now)).collect(), now).await;
+    async fn passed_at_once(&self, why: Passed, own: Vec<Tried>, now: Timestamp) -> Passed {
+        let came_back = self.came_back(own, now).await;
         if came_back.is_none() {
             self.statistics.passed(now).await;
         }

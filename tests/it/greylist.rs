@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use feedgate::checks::{Greylist, GreylistAnswer, Identity, Newcomer, Passed, SpfProof, WhichLost};
+use feedgate::checks::{Greylist, GreylistAnswer, Identity, LOST_MAX, Newcomer, Passed, SpfProof, WhichLost};
 use feedgate::config::{self, Greylisting};
 use feedgate::mail::{Address, Client, Domain, Protocol, ReversePath, Timestamp};
 use feedgate::store::{RealDisk, Store, StoreSettings};
@@ -407,6 +407,55 @@ async fn who_passes_for_another_reason_has_come_back_too() {
     house.greylist.sweep(START + 2 * DAY).await;
     let total = house.greylist.statistics(30, START + 2 * DAY).await.total;
     assert_eq!((total.mail, total.delayed, total.came_back, total.lost), (3, 2, 2, 0));
+}
+
+#[tokio::test]
+async fn strangers_do_not_come_back_when_the_real_sender_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let house = House::open(directory.path());
+    house.greylist.allow(&house.settings, &network("192.0.2.1"), START).await;
+    let forged = Guest { spf: SpfProof::Blemish, ..stranger("198.51.100.1") };
+    assert_eq!(house.visit(&forged, JOE, ANN, Duration::ZERO).await, 300);
+    assert_eq!(house.ask(&stranger("192.0.2.1"), JOE, ANN, MINUTE).await, GreylistAnswer::Pass(Passed::Known));
+    house.greylist.sweep(START + 2 * DAY).await;
+    assert_eq!(house.greylist.statistics(30, START + 2 * DAY).await.total.lost, 1);
+    assert_eq!(house.greylist.lost(START + 2 * DAY, 10, WhichLost::Plausible).await, [], "SPF denies it: it is suspicious");
+    assert_eq!(house.greylist.lost(START + 2 * DAY, 10, WhichLost::All).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: a million first tries take minutes"]
+async fn a_million_invented_senders_stay_within_bounds() {
+    const SENDERS: usize = 1_050_000;
+    const AT_A_TIME: usize = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let house = Arc::new(House::open(directory.path()));
+    let started = std::time::Instant::now();
+    let mut floods = tokio::task::JoinSet::new();
+    for lane in 0..AT_A_TIME {
+        let house = Arc::clone(&house);
+        floods.spawn(async move {
+            let mut passed = 0;
+            let letters = |number: usize| format!("{number:x}").replace(|digit: char| digit.is_ascii_digit(), "z");
+            for number in (lane..SENDERS).step_by(AT_A_TIME) {
+                let sender = format!("{}{}@{number}.invented.example", letters(number), letters(lane));
+                passed += usize::from(house.knock("192.0.2.1", &sender, ANN, Duration::ZERO).await == 0);
+            }
+            passed
+        });
+    }
+    let passed: usize = floods.join_all().await.into_iter().sum();
+    let waiting = house.greylist.waiting();
+    println!("{waiting} first tries in {:?}, {passed} passed", started.elapsed());
+    assert!((1_000_000..=1_000_000 + AT_A_TIME).contains(&waiting) && waiting + passed == SENDERS, "{waiting} {passed}");
+    let started = std::time::Instant::now();
+    assert_eq!(house.greylist.sweep(START + 2 * DAY).await, waiting);
+    println!("swept in {:?}", started.elapsed());
+    let lost = house.greylist.lost(START + 2 * DAY, usize::MAX, WhichLost::Plausible).await;
+    assert_eq!(lost.len(), LOST_MAX);
+    let files = std::fs::read_dir(directory.path().join("memory")).unwrap().flatten();
+    let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    println!("{} MiB on disk", bytes >> 20);
 }
 
 #[tokio::test]

@@ -162,11 +162,18 @@ pub(super) struct Proven {
     pub host: IpNet,
     /// /24 or /64.
     pub network: IpNet,
+    /// SPF says that it may not send in this name.
+    pub is_denied: bool,
 }
 
 impl Proven {
     fn new(client: IpAddr, organisation: Option<Domain>) -> Proven {
-        Proven { organisations: organisation.into_iter().collect(), host: host(client), network: neighbourhood(client) }
+        Proven {
+            organisations: organisation.into_iter().collect(),
+            host: host(client),
+            network: neighbourhood(client),
+            is_denied: false,
+        }
     }
 
     /// Of a client that has been looked up.

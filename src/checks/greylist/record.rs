@@ -97,7 +97,7 @@ impl Knock {
             client: newcomer.client.to_canonical(),
             organisations: proven.organisations.clone(),
             reverse_name: newcomer.reverse_name.cloned(),
-            is_suspicious: newcomer.is_suspicious,
+            is_suspicious: newcomer.is_suspicious || proven.is_denied,
             sender: written.map(Address::to_string),
         }
     }
@@ -119,8 +119,11 @@ impl Knock {
 
     /// Whether the same one knocks now: from the same network, or from anywhere in an organisation that both have proven.
     pub fn is_by(&self, proven: &Proven) -> bool {
-        neighbourhood(self.client) == proven.network
-            || self.organisations.iter().any(|organisation| proven.organisations.contains(organisation))
+        neighbourhood(self.client) == proven.network || proven.organisations.iter().any(|organisation| self.is_of(organisation))
+    }
+
+    pub fn is_of(&self, organisation: &Domain) -> bool {
+        self.organisations.contains(organisation)
     }
 
     pub fn encode(&self) -> Vec<u8> {

@@ -110,7 +110,7 @@ impl Greylist {
 fn is_try_of(key: &[u8], value: &[u8], identity: &Identity) -> bool {
     let Some(knock) = Knock::decode(value) else { return false };
     match identity {
-        Identity::Organisation(organisation) => knock.organisations.contains(organisation),
+        Identity::Organisation(organisation) => knock.is_of(organisation),
         Identity::Network(network) => {
             network.contains(&knock.client)
                 || key.get(1..).and_then(Parts::of).is_some_and(|parts| parts.identity == network.to_string())
