@@ -192,6 +192,7 @@ impl Flow {
         let error = match self.queue.accept(envelope.clone(), body).await {
             Ok(_) => {
                 self.maillog.queued(self.now(), envelope);
+                self.remember_correspondents(envelope).await;
                 return Ok(());
             }
             Err(error) => error,
@@ -249,6 +250,7 @@ impl Flow {
             // Nobody wants a failure of the author's policy to count: it stands in the header and nowhere else.
             found.findings.retain(|finding| !finding.id.starts_with("dmarc-fail"));
         }
+        self.remember_signers(envelope, &found).await;
         found
     }
 

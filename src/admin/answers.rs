@@ -417,6 +417,9 @@ impl From<ScannerHealth> for Scanner {
 /// `greylist allow`, `greylist forget`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GreylistReport {
+    /// 192.0.2.0/24, or an organisation's domain: for whom it counts.
+    #[serde(default)]
+    pub identity: String,
     /// How many records were forgotten.
     pub forgotten: usize,
 }

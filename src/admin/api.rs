@@ -19,7 +19,7 @@ use super::answers::{BanReport, DomainView, GreylistReport, Message, MessageList
 use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
 use super::selection::{any_network, bounce_text, duration, moment, reroute};
-use crate::checks::{Ban, GreylistRecord};
+use crate::checks::{Ban, GreylistRecord, GreylistStatistics, Identity, LostTry, WhichLost};
 use crate::mail::{Address, Domain, QueueId};
 use crate::queue::{By, Longer, Mode, Steer};
 use crate::store::Verification;
@@ -29,6 +29,8 @@ use crate::telemetry::Line;
 pub const OPERATOR_HEADER: &str = "feedgate-operator";
 /// Entries in a list when nothing else is asked for.
 pub const LIMIT_DEFAULT: usize = 100;
+/// Days in statistics when nothing else is asked for.
+const DAYS_DEFAULT: usize = 30;
 
 /// Of a request, in bytes: the largest one is a selection.
 const REQUEST_MAX: usize = 16 * 1024;
@@ -58,6 +60,8 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/domains", get(domain_list))
         .route("/v1/domains/{domain}", get(domain_show))
         .route("/v1/greylist", get(greylist_list))
+        .route("/v1/greylist/stats", get(greylist_stats))
+        .route("/v1/greylist/lost", get(greylist_lost))
         .route("/v1/greylist/allow", post(greylist_allow))
         .route("/v1/greylist/forget", post(greylist_forget))
         .route("/v1/bans", get(ban_list))
@@ -153,11 +157,26 @@ pub struct Refuse {
     pub text: String,
 }
 
-/// `greylist allow`, `greylist forget`: an address that stands for its network (/24, /64).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `greylist allow`, `greylist forget`: exactly one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
-    pub network: IpAddr,
+pub struct Whom {
+    /// An address that stands for its network (/24, /64).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<IpAddr>,
+    /// A domain of an organisation, which is meant with all its hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Domain>,
+}
+
+impl Whom {
+    fn identity(&self) -> Result<Identity, Problem> {
+        match (self.network, &self.organisation) {
+            (Some(address), None) => Ok(Identity::of_address(address)),
+            (None, Some(domain)) => Ok(Identity::of_domain(domain)),
+            _ => Err(misunderstood("whom? Give exactly one of network and organisation".to_owned())),
+        }
+    }
 }
 
 /// `ban add`
@@ -194,6 +213,20 @@ struct TraceQuery {
 #[serde(deny_unknown_fields)]
 struct LimitQuery {
     limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DaysQuery {
+    days: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LostQuery {
+    limit: Option<usize>,
+    #[serde(default)]
+    all: bool,
 }
 
 type Shared = State<Arc<Operations>>;
@@ -296,12 +329,23 @@ async fn greylist_list(State(operations): Shared, Asked(query): Asked<LimitQuery
     Ok(Json(operations.greylist_list(query.limit.unwrap_or(LIMIT_DEFAULT)).await?))
 }
 
-async fn greylist_allow(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
-    to_its_end(async move { operations.greylist_allow(at.network, &by).await }).await
+async fn greylist_stats(State(operations): Shared, Asked(query): Asked<DaysQuery>) -> Answer<GreylistStatistics> {
+    to_its_end(async move { operations.greylist_stats(query.days.unwrap_or(DAYS_DEFAULT)).await }).await
 }
 
-async fn greylist_forget(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
-    to_its_end(async move { operations.greylist_forget(at.network, &by).await }).await
+async fn greylist_lost(State(operations): Shared, Asked(query): Asked<LostQuery>) -> Answer<Vec<LostTry>> {
+    let which = if query.all { WhichLost::All } else { WhichLost::Plausible };
+    to_its_end(async move { operations.greylist_lost(which, query.limit.unwrap_or(LIMIT_DEFAULT)).await }).await
+}
+
+async fn greylist_allow(State(operations): Shared, Operator(by): Operator, Given(whom): Given<Whom>) -> Answer<GreylistReport> {
+    let identity = whom.identity()?;
+    to_its_end(async move { operations.greylist_allow(identity, &by).await }).await
+}
+
+async fn greylist_forget(State(operations): Shared, Operator(by): Operator, Given(whom): Given<Whom>) -> Answer<GreylistReport> {
+    let identity = whom.identity()?;
+    to_its_end(async move { operations.greylist_forget(identity, &by).await }).await
 }
 
 async fn ban_list(State(operations): Shared, Asked(query): Asked<LimitQuery>) -> Answer<Vec<Ban>> {

@@ -67,7 +67,7 @@ pub enum Command {
     /// The domains that are served
     #[command(subcommand)]
     Domain(domain::Command),
-    /// Hosts that must come back, that came back, and that need not
+    /// Senders that must come back, that came back, and that need not
     #[command(subcommand)]
     Greylist(greylist::Command),
     /// Clients that are turned away for a while
@@ -286,6 +286,9 @@ mod tests {
             "ban add 192.0.2.0/24 --for 36h --reason harvest",
             "ban lift 2001:db8::5",
             "ban lift --all",
+            "greylist allow sender.example",
+            "greylist stats --days 7 --json",
+            "greylist lost --all --limit 3",
             "trace 01hk3c9v7x00",
             "trace joe@customer.example --json",
             "rules list",
@@ -317,12 +320,15 @@ mod tests {
             "queue bounce --text gone --text",
             "queue hold --older-than 2",
             "greylist allow 192.0.2.0/25",
-            "greylist allow sender.example",
             "ban add 192.0.2.7",
             "ban add sender.example --for 1h",
             "ban add 192.0.2.7 --for 5",
             "ban lift",
             "ban lift 192.0.2.7 --all",
+            "greylist allow sender..example",
+            "greylist allow sender",
+            "greylist stats --days 0",
+            "greylist lost --limit 0",
             "domain show a..b",
             "trace",
             "serve --json",

@@ -7,7 +7,6 @@
 //! - Every answer is bounded, whatever the queue holds.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use super::answers::{
     SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{Ban, Greylist, GreylistRecord, Limiter};
+use crate::checks::{Ban, DAYS_MAX, Greylist, GreylistRecord, GreylistStatistics, Identity, Limiter, LostTry, WhichLost};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
@@ -121,6 +120,7 @@ impl Operations {
 
     /// `/metrics`; the ledger's and the spool's numbers are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
+        self.metrics.greylist(self.greylist.waiting(), self.greylist.lost_since_start());
         for line in self.store.ledger() {
             for (state, recipients) in line.account.named() {
                 self.metrics.ledger(&line.domain, state, recipients);
@@ -195,6 +195,19 @@ impl Operations {
     pub async fn ban_list(&self, limit: usize) -> Answer<Vec<Ban>> {
         let mut bans = self.limiter.bans(self.clock.now());
         Ok(bans.split_off(bans.len().saturating_sub(limit.clamp(1, LIST_MAX))))
+    }
+
+    pub async fn greylist_stats(&self, days: usize) -> Answer<GreylistStatistics> {
+        let now = self.clock.now();
+        // What is over must not count as waited for.
+        self.greylist.sweep(now).await;
+        Ok(self.greylist.statistics(days.clamp(1, DAYS_MAX), now).await)
+    }
+
+    pub async fn greylist_lost(&self, which: WhichLost, limit: usize) -> Answer<Vec<LostTry>> {
+        let now = self.clock.now();
+        self.greylist.sweep(now).await;
+        Ok(self.greylist.lost(now, limit.clamp(1, LIST_MAX), which).await)
     }
 
     /// The mail log of one message, session or address.
@@ -290,16 +303,16 @@ impl Operations {
         Ok(SteeringReport { dry_run, note: format!("{ended}: {note}"), ..SteeringReport::default() })
     }
 
-    pub async fn greylist_allow(&self, network: IpAddr, by: &str) -> Answer<GreylistReport> {
-        self.greylist.allow(&self.config.load_full().greylist, network, self.clock.now()).await;
-        tracing::info!(%network, by, "greylist: allowed by an operator");
-        Ok(GreylistReport::default())
+    pub async fn greylist_allow(&self, identity: Identity, by: &str) -> Answer<GreylistReport> {
+        self.greylist.allow(&self.config.load_full().greylist, &identity, self.clock.now()).await;
+        tracing::info!(%identity, by, "greylist: allowed by an operator");
+        Ok(GreylistReport { identity: identity.to_string(), forgotten: 0 })
     }
 
-    pub async fn greylist_forget(&self, network: IpAddr, by: &str) -> Answer<GreylistReport> {
-        let forgotten = self.greylist.forget(network).await;
-        tracing::info!(%network, by, forgotten, "greylist: forgotten by an operator");
-        Ok(GreylistReport { forgotten })
+    pub async fn greylist_forget(&self, identity: Identity, by: &str) -> Answer<GreylistReport> {
+        let forgotten = self.greylist.forget(&identity).await;
+        tracing::info!(%identity, by, forgotten, "greylist: forgotten by an operator");
+        Ok(GreylistReport { identity: identity.to_string(), forgotten })
     }
 
     pub async fn ban_add(&self, network: IpNet, length: Duration, why: &str, by: &str) -> Answer<Ban> {

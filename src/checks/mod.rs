@@ -20,7 +20,10 @@ pub use authentication::{Authenticator, Spf, SpfResult};
 pub use cases::Cases;
 pub use clients::{ClientReport, Clients, DynamicNames, Helo, HeloState};
 pub use door::{Door, Pass};
-pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
+pub use greylist::{
+    Correspondents, DAYS_MAX, Greylist, GreylistAnswer, GreylistDay, GreylistRecord, GreylistStatistics, Identity, LOST_MAX,
+    LostTry, Newcomer, Passed, SpfProof, WhichLost,
+};
 pub use limiter::{Ban, Limiter, OverLimit, Standing};
 pub use lists::{ListAnswer, ListResult, ListStatus};
 pub use recipients::RecipientDirectory;

@@ -16,11 +16,13 @@ use crate::telemetry::Metrics;
 /// While no scanner is up, mail waits for one: it is asked at each look.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PROVE_EVERY: Duration = Duration::from_secs(60);
+/// After the start: greylist counts then what it remembers.
+const FIRST_SWEEP: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until told to stop.
 pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop: watch::Receiver<bool>) {
-    let (mut prove_due, mut sweep_due) = (flow.now() + PROVE_EVERY, flow.now() + SWEEP_EVERY);
+    let (mut prove_due, mut sweep_due) = (flow.now() + PROVE_EVERY, flow.now() + FIRST_SWEEP);
     loop {
         let up = matches!(scanner.health(), ScannerHealth::Up { .. });
         flow.maillog.metrics().scanner_up.set(i64::from(up));

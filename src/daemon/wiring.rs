@@ -202,6 +202,7 @@ async fn take_down(gateway: Gateway, running: Running) -> anyhow::Result<()> {
     let _ = worker.await;
     let Gateway { flow, historian, .. } = gateway;
     let store = flow.store.clone();
+    flow.checks.greylist.save(flow.now()).await;
     // The last who writes the mail log: history ends when it has all of it.
     drop(flow);
     if tokio::time::timeout(STOP_PATIENCE, historian).await.is_err() {

@@ -5,12 +5,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Flow;
-use crate::checks::{ClientReport, GreylistAnswer};
+use crate::checks::{ClientReport, GreylistAnswer, Newcomer, Passed, SpfProof};
 use crate::config::{CheckModes, Config, Greylisting, HopHost, NextHop};
-use crate::mail::{Address, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
+use crate::mail::{Address, Authentication, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
 use crate::queue::{By, Drain};
+
+/// How long greylisting waits for SPF; who is not proven by then waits like everybody else.
+const SPF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `::ffff:192.0.2.1` is how a socket for both families shows 192.0.2.1.
 fn is_same(one: IpAddr, other: IpAddr) -> bool {
@@ -36,6 +40,13 @@ pub(super) fn served(config: &Config, _client: &Client, _from: &ReversePath, mai
 /// How a domain wants clients to be checked.
 fn modes_of(config: &Config, to: &Address) -> CheckModes {
     to.domain().and_then(|domain| config.domain(domain)).map_or(config.checks.modes, |domain| domain.checks)
+}
+
+/// The domains in the evidence of `dkim-pass`, which are separated by commas. A long list has been cut, perhaps inside its last name.
+fn signers(evidence: &str) -> impl Iterator<Item = Domain> {
+    const CUT_FROM: usize = 190;
+    let whole = if evidence.len() < CUT_FROM { evidence } else { evidence.rsplit_once(',').map_or("", |(whole, _)| whole) };
+    whole.split(',').filter_map(|name| Domain::parse(name.trim()).ok()).filter(|name| name.as_str().contains('.'))
 }
 
 impl Flow {
@@ -69,20 +80,64 @@ impl Flow {
         config: &Config,
         sid: SessionId,
         client: &Client,
-        _report: &ClientReport,
+        report: &ClientReport,
         from: &ReversePath,
         to: &Address,
     ) -> Result<(), Reply> {
-        let domain = to.domain().and_then(|domain| config.domain(domain));
-        let wanted = domain.is_some_and(|domain| domain.greylist != Greylisting::Off);
-        if !wanted || config.allows(client.address) {
+        let Some(domain) = to.domain().and_then(|domain| config.domain(domain)) else { return Ok(()) };
+        if domain.greylist == Greylisting::Off || config.allows(client.address) {
             return Ok(());
         }
-        match self.checks.greylist.check(&config.greylist, client.address, from, to, self.now()).await {
-            GreylistAnswer::Pass => Ok(()),
-            GreylistAnswer::Wait { seconds } => {
-                self.maillog.greylisted(self.now(), sid, client.address, from, &to.to_string(), seconds);
+        let newcomer = Newcomer::new(client, report, from, to, domain.greylist);
+        // Asked only when nothing cheaper lets it pass.
+        let spf = self.spf_proof(client, from);
+        let now = self.now();
+        match self.checks.greylist.check(&config.greylist, &newcomer, spf, now).await {
+            GreylistAnswer::Pass(why) => {
+                self.maillog.metrics().greylist_passed(why.as_str());
+                if let Passed::CameBack { after } = why {
+                    self.maillog.came_back(now, sid, client.address, from, &to.to_string(), after);
+                }
+                Ok(())
+            }
+            GreylistAnswer::Wait { seconds, tries } => {
+                if tries == 1 {
+                    self.maillog.metrics().greylist_first_try();
+                }
+                self.maillog.greylisted(now, sid, client.address, from, &to.to_string(), seconds);
                 Err(Reply::greylisted(seconds))
+            }
+        }
+    }
+
+    /// What SPF says of the sender, when DNS answers in time.
+    async fn spf_proof(&self, client: &Client, from: &ReversePath) -> SpfProof {
+        tokio::select! {
+            spf = self.checks.authenticator.spf(client.address, &client.helo, from) => SpfProof::of(spf.result.as_str()),
+            () = self.clock.sleep_until(self.now() + SPF_PATIENCE) => SpfProof::Unknown,
+        }
+    }
+
+    /// To whom a customer writes through us, from its own servers, may answer without waiting.
+    pub(super) async fn remember_correspondents(&self, envelope: &Envelope) {
+        let config = self.config();
+        let Some(from) = envelope.reverse_path.address().and_then(Address::domain) else { return };
+        let client = envelope.client.address.to_canonical();
+        if !config.domain(from).is_some_and(|domain| domain.relay_from.iter().any(|network| network.contains(&client))) {
+            return;
+        }
+        for recipient in envelope.recipients.iter().filter(|recipient| recipient.address.domain() != Some(from)) {
+            self.checks.greylist.correspondents.wrote(from, &recipient.address, self.now()).await;
+        }
+    }
+
+    /// By whom a message is signed tells greylisting whose mail comes from there.
+    pub(super) async fn remember_signers(&self, envelope: &Envelope, authentication: &Authentication) {
+        let config = self.config();
+        for finding in authentication.findings.iter().filter(|finding| finding.id == "dkim-pass") {
+            for signer in signers(&finding.evidence) {
+                let Envelope { client, reverse_path, .. } = envelope;
+                self.checks.greylist.signed(&config.greylist, client, reverse_path, &signer, self.now()).await;
             }
         }
     }
@@ -143,5 +198,20 @@ impl Flow {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signers_are_read_from_a_finding() {
+        let read = |evidence: &str| signers(evidence).map(|domain| domain.to_string()).collect::<Vec<_>>();
+        assert_eq!(read("sender.example, list.example"), ["sender.example", "list.example"]);
+        assert_eq!(read(""), [""; 0]);
+        assert_eq!(read("x, a..b, [192.0.2.1]"), [""; 0]);
+        let long = format!("sender.example, {}", "very-long.".repeat(19));
+        assert_eq!(read(&long), ["sender.example"], "the last one may have lost its end");
     }
 }

@@ -88,6 +88,17 @@ impl MailLog {
         }
     }
 
+    /// A client that was asked to come back did. `after`: since its first try.
+    pub fn came_back(&self, at: Timestamp, sid: SessionId, client: IpAddr, from: &ReversePath, to: &str, after: Duration) {
+        self.metrics.greylist_delay(after);
+        self.write(Line {
+            client: Some(client),
+            from: Some(from.to_string()),
+            to: vec![to.to_owned()],
+            ..Line::new(at, sid, "came-back", format!("{} s after its first try", after.as_secs()))
+        });
+    }
+
     /// The message is durable.
     pub fn queued(&self, at: Timestamp, envelope: &Envelope) {
         self.metrics.queued(envelope.size);

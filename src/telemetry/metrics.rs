@@ -1,7 +1,7 @@
 //! The metrics, all of them, for Prometheus. Names: `feedgate_area_what_unit_total`.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,13 @@ pub struct Metrics {
     /// how = early-talker | pipelining
     impatient: Family<Labels, Counter>,
     proxy_refused: Counter,
+    /// first tries among them
+    greylist_first_tries: Counter,
+    /// why = known | excused | came-back | unremembered
+    greylist_passed: Family<Labels, Counter>,
+    greylist_delay: Histogram,
+    greylist_lost: Counter<u64, AtomicU64>,
+    greylist_waiting: Gauge<i64, AtomicI64>,
     queued: Counter,
     queued_bytes: Counter,
     /// verdict = clean | infected | unscannable | unavailable
@@ -100,6 +107,13 @@ impl Metrics {
             tarpitted: Counter::default(),
             impatient: Family::default(),
             proxy_refused: Counter::default(),
+            greylist_first_tries: Counter::default(),
+            greylist_passed: Family::default(),
+            greylist_delay: Histogram::new([
+                60.0, 300.0, 360.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0,
+            ]),
+            greylist_lost: Counter::default(),
+            greylist_waiting: Gauge::default(),
             queued: Counter::default(),
             queued_bytes: Counter::default(),
             scans: Family::default(),
@@ -136,6 +150,13 @@ impl Metrics {
         registry.register("limits_tarpitted", "Answers that waited in the tarpit", metrics.tarpitted.clone());
         registry.register("smtp_impatient", "Sessions that spoke out of turn", metrics.impatient.clone());
         registry.register("smtp_proxy_refused", "Connections without a valid PROXY header", metrics.proxy_refused.clone());
+        let help = "Recipients asked to come back for the first time";
+        registry.register("greylist_first_tries", help, metrics.greylist_first_tries.clone());
+        registry.register("greylist_passed", "Recipients that greylisting let pass, by reason", metrics.greylist_passed.clone());
+        let help = "From the first try to the one that was taken";
+        registry.register_with_unit("greylist_delay", help, Unit::Seconds, metrics.greylist_delay.clone());
+        registry.register("greylist_lost", "First tries that did not come back in time", metrics.greylist_lost.clone());
+        registry.register("greylist_waiting", "First tries that are waited for", metrics.greylist_waiting.clone());
         registry.register("queue_accepted", "Messages made durable", metrics.queued.clone());
         registry.register_with_unit("queue_accepted", "Size of messages made durable", Unit::Bytes, metrics.queued_bytes.clone());
         registry.register("scan_up", "1 while the scanner's canaries pass", metrics.scanner_up.clone());
@@ -240,6 +261,24 @@ impl Metrics {
 
     pub fn proxy_refused(&self) {
         self.proxy_refused.inc();
+    }
+
+    pub fn greylist_first_try(&self) {
+        self.greylist_first_tries.inc();
+    }
+
+    pub fn greylist_passed(&self, why: &'static str) {
+        self.greylist_passed.get_or_create(&vec![("why", why.to_owned())]).inc();
+    }
+
+    pub(super) fn greylist_delay(&self, delay: Duration) {
+        self.greylist_delay.observe(delay.as_secs_f64());
+    }
+
+    /// What greylisting counts itself. `lost`: since the start.
+    pub fn greylist(&self, waiting: usize, lost: u64) {
+        self.greylist_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.greylist_lost.inner().store(lost, Ordering::Relaxed);
     }
 
     pub(super) fn queued(&self, size: u64) {

@@ -267,6 +267,37 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
 }
 
 #[tokio::test]
+async fn greylisting_is_looked_at_and_steered() {
+    let house = House::open().await;
+    house
+        .steered(async |client| {
+            for whom in
+                [serde_json::json!({ "network": "192.0.2.7" }), serde_json::json!({ "organisation": "mx1.sender.example" })]
+            {
+                client.post::<serde_json::Value>("/v1/greylist/allow", &whom).await.unwrap();
+            }
+            let list: serde_json::Value = client.get("/v1/greylist").await.unwrap();
+            let mut networks =
+                list.as_array().unwrap().iter().map(|record| record["network"].as_str().unwrap()).collect::<Vec<_>>();
+            networks.sort_unstable();
+            assert_eq!(networks, ["192.0.2.0/24", "sender.example"]);
+            let both = serde_json::json!({ "network": "192.0.2.7", "organisation": "sender.example" });
+            let both = refusal(client.post::<serde_json::Value>("/v1/greylist/allow", &both).await);
+            assert!(both.contains("exactly one"), "{both}");
+            refusal(client.post::<serde_json::Value>("/v1/greylist/allow", &serde_json::json!({})).await);
+            let whom = serde_json::json!({ "organisation": "sender.example" });
+            let forgotten: serde_json::Value = client.post("/v1/greylist/forget", &whom).await.unwrap();
+            assert_eq!(forgotten, serde_json::json!({ "identity": "sender.example", "forgotten": 1 }));
+            let stats: serde_json::Value = client.get("/v1/greylist/stats?days=100000").await.unwrap();
+            assert_eq!((&stats["days"], &stats["total"]["delayed"]), (&serde_json::json!([]), &serde_json::json!(0)));
+            let lost: serde_json::Value = client.get("/v1/greylist/lost?all=true&limit=0").await.unwrap();
+            assert_eq!(lost, serde_json::json!([]));
+            refusal(client.get::<serde_json::Value>("/v1/greylist/lost?all=perhaps").await);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn monitoring_sees_numbers_and_an_absent_scanner_and_no_operations() {
     let house = House::open().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

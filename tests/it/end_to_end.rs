@@ -149,6 +149,10 @@ fn a_first_try_is_greylisted_and_the_list_survives_a_restart() {
     let listed = gateway.ask_json(&["greylist", "list"]);
     assert_eq!(listed[0]["sender"], "joe@sender.test", "{listed}");
     wait_for("the delay to be over", || (send(&gateway, "jane@up.test", &mail("clean.eml"), &[])["code"] == 250).then_some(()));
+    let stats = gateway.ask_json(&["greylist", "stats"]);
+    assert_eq!((&stats["total"]["delayed"], &stats["total"]["came_back"]), (&1.into(), &1.into()), "{stats}");
+    assert!(gateway.ask(&["greylist", "lost"]).starts_with("Nothing was lost"));
+    assert_eq!(gateway.ask(&["greylist", "allow", "mx1.Partner.test"]), "Mail from partner.test passes without waiting.\n");
     // The network has passed: another sender does not wait.
     let output = swaks(&gateway, &["--from", "new@sender.test", "--to", "max@up.test"]);
     assert!(output.contains("queued as"), "{output}");

@@ -30,6 +30,8 @@ fn misuse_is_exit_code_2_and_a_gateway_that_is_away_exit_code_1() {
         &["queue", "extend", "up.test", "99999999999999999999d"],
         &["queue", "extend", "up..test", "5d"],
         &["greylist", "allow", "300.1.1.1"],
+        &["greylist", "allow", "joe@sender.test"],
+        &["greylist", "stats", "--days", "91"],
         &["status", "--no-such-flag"],
         &["serve", "--json"],
     ];
@@ -80,6 +82,8 @@ fn commands_answer_what_cannot_be_done() {
         &["domain", "list"],
         &["domain", "show", "up.test"],
         &["greylist", "list"],
+        &["greylist", "stats"],
+        &["greylist", "lost", "--all"],
         &["trace", &id],
         &["rules", "list"],
         &["queue", "extend", &id, "5d"],
