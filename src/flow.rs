@@ -99,7 +99,8 @@ impl Flow {
         Reply::new(250, Enhanced(2, 1, 0), "Ok")
     }
 
-    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. Whoever is refused here keeps the mail and can come back.
+    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. A customer's own
+    /// server may write to anybody. Whoever is refused here keeps the mail and can come back.
     pub async fn recipient(
         &self,
         sid: SessionId,
@@ -117,10 +118,13 @@ impl Flow {
             reply
         };
         let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
-        let report = self.welcome(&config, client, &address).await.map_err(refuse)?;
+        let sends_out = door::sends_out(&config, client, from);
+        let report = if sends_out { Arc::default() } else { self.welcome(&config, client, &address).await.map_err(refuse)? };
         self.within_limits(&config, client, from).map_err(refuse)?;
-        self.exists(&config, client, from, &address).await.map_err(refuse)?;
-        self.greylisted(&config, sid, client, &report, from, &address).await?;
+        self.exists(&config, &address).await.map_err(refuse)?;
+        if !sends_out {
+            self.greylisted(&config, sid, client, &report, from, &address).await?;
+        }
         Ok(Recipient { address, notify: incoming.notify, orcpt: incoming.orcpt })
     }
 
@@ -188,6 +192,9 @@ impl Flow {
         let error = match self.queue.accept(envelope.clone(), body).await {
             Ok(_) => {
                 self.maillog.queued(self.now(), envelope);
+                if door::sends_out(&self.config(), &envelope.client, &envelope.reverse_path) {
+                    self.sent_out(envelope);
+                }
                 return Ok(());
             }
             Err(error) => error,
@@ -233,10 +240,11 @@ impl Flow {
         verdict
     }
 
-    /// SPF, DKIM, DMARC and ARC; whom the settings trust is not asked.
+    /// SPF, DKIM, DMARC and ARC; whom the settings trust is not asked, nor a customer's own server that sends out.
     async fn authenticate(&self, envelope: &Envelope, body: &Body) -> Authentication {
         let config = self.config();
-        if config.allows(envelope.client.address) {
+        let Envelope { client, reverse_path, .. } = envelope;
+        if config.allows(client.address) || door::sends_out(&config, client, reverse_path) {
             return Authentication::default();
         }
         self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await
@@ -413,8 +421,12 @@ impl Flow {
 
     async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) {
         let id = delivery.entry.envelope.id;
+        let lesson = self.lesson(&delivery, &outcomes);
         if let Err(error) = self.queue.settle(delivery, outcomes).await {
             tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
+        }
+        if let Some((recipients, outcomes)) = lesson {
+            self.checks.recipients.learned(&self.config(), &recipients, &outcomes).await;
         }
     }
 

@@ -21,7 +21,7 @@ pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
 pub use limiter::Limiter;
-pub use recipients::RecipientDirectory;
+pub use recipients::{ChangeError, Existence, Ground, Known, KnownState, ListedIn, RecipientDirectory, Teacher};
 
 use crate::outside::{Clock, Resolver, Transport};
 use crate::store::Store;
@@ -42,7 +42,7 @@ impl Checks {
             clients: Clients::new(Arc::clone(&resolver), Arc::clone(&clock)),
             authenticator: Authenticator::new(Arc::clone(&resolver), Arc::clone(&clock)),
             limiter: Limiter::new(store.memory("bans")),
-            recipients: RecipientDirectory::new(store.memory("recipients"), Arc::clone(&clock), resolver, transport),
+            recipients: RecipientDirectory::new(store, Arc::clone(&clock), resolver, transport),
             greylist: Greylist::new(store.memory("greylist")),
             cases: Cases::new(store.memory("cases"), clock),
         }

@@ -1,5 +1,5 @@
 //! What has to be done from time to time: prove the scanner every minute; throw away, every hour, what has expired in
-//! greylist, quarantine and history, and count the queue against the ledger.
+//! greylist, recipients, quarantine and history, and count the queue against the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,7 @@ pub fn ledger(metrics: &Metrics, differences: &[String]) {
 async fn sweep(flow: &Flow, history: &History) {
     let now = flow.now();
     let greylist = flow.checks.greylist.sweep(now).await;
+    let recipients = flow.checks.recipients.sweep(&flow.config(), now, |domain| flow.queue.is_away(domain)).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
@@ -58,5 +59,5 @@ async fn sweep(flow: &Flow, history: &History) {
         Ok(differences) => ledger(flow.maillog.metrics(), &differences),
         Err(error) => tracing::error!(%error, "the ledger could not be checked; trying again in an hour"),
     }
-    tracing::info!(greylist, history = lines, quarantine, "expired entries removed");
+    tracing::info!(greylist, recipients, history = lines, quarantine, "expired entries removed");
 }

@@ -104,6 +104,9 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     janitor::ledger(&metrics, &store.ledger_differences());
     let transport: Arc<dyn Transport> = Arc::new(Tcp::new());
     let checks = Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport));
+    // Mistakes in lists of recipients are told at the start, not with the first mail.
+    let (recipients, settings) = (checks.recipients.clone(), current.load_full());
+    tokio::task::spawn_blocking(move || recipients.reload(&settings)).await.context("reading the lists of recipients failed")?;
     let flow = Arc::new(Flow {
         config: current,
         checks,
