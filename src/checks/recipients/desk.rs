@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::callout::{Callout, Outside, nobody};
-use super::knowledge::{Knowledge, Known, Teacher, Trust};
+use super::knowledge::{Knowledge, Known, KnownState, Teacher, Trust};
 use super::replies::{Reading, read};
 use crate::config::{Config, DomainConfig, NextHop};
 use crate::mail::{Address, Domain, Timestamp};
@@ -225,6 +225,11 @@ impl Shared {
     async fn work(self: Arc<Self>, servers: Servers) {
         let mut session: Option<Callout> = None;
         while let Some(question) = self.next(&servers) {
+            // Whoever asked may have looked before the last answer was remembered.
+            if let Some(answer) = self.remembered(&question.address).await {
+                self.done(&servers, question, answer);
+                continue;
+            }
             let answer = self.answer(&servers, &mut session, &question).await;
             self.counts.count(&answer);
             let known = match &answer {
@@ -259,6 +264,17 @@ impl Shared {
         let question = desk.waiting.pop_front();
         desk.workers -= usize::from(question.is_none());
         question
+    }
+
+    async fn remembered(&self, address: &Address) -> Option<Asked> {
+        let now = self.outside.clock.now();
+        let known = self.knowledge.of(address).await?;
+        let reading = match known.state {
+            KnownState::Exists => Reading::Exists,
+            KnownState::Unknown => Reading::Unknown,
+            KnownState::Unclear => Reading::Unclear,
+        };
+        (known.is_fresh(now) && !known.wants_refresh(now)).then_some(Asked::Told { reading, reply: known.reply })
     }
 
     async fn answer(&self, servers: &Servers, session: &mut Option<Callout>, question: &Question) -> Asked {
