@@ -16,7 +16,7 @@ use super::answers::{
     DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status, SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{Greylist, GreylistRecord};
+use crate::checks::{Greylist, GreylistRecord, RecipientDirectory};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
@@ -42,6 +42,7 @@ const HEADER_SHOWN: usize = 300;
 pub struct Operations {
     pub queue: Queue,
     pub greylist: Greylist,
+    pub recipients: RecipientDirectory,
     pub history: History,
     pub store: Store,
     pub config: Current,
@@ -112,12 +113,15 @@ impl Operations {
         Ok(self.store.verify().await?)
     }
 
-    /// `/metrics`; the ledger's numbers are taken when they are asked for.
+    /// `/metrics`; the ledger's numbers and those of callouts are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
         for line in self.store.ledger() {
             for (state, recipients) in line.account.named() {
                 self.metrics.ledger(&line.domain, state, recipients);
             }
+        }
+        for (result, count) in self.recipients.callouts() {
+            self.metrics.callouts(result, count);
         }
         self.metrics.render()
     }

@@ -244,6 +244,12 @@ impl RecipientDirectory {
         self.knowledge.forget(address).await
     }
 
+    /// Whether an address stands in a list of its domain.
+    pub async fn is_listed(&self, config: &Arc<Config>, address: &Address) -> bool {
+        let Some(domain) = address.domain() else { return false };
+        self.lists.of(config, domain, self.clock.now()).await.find(address.local()).is_some()
+    }
+
     /// The first entries of a domain's lists, by their source, and how many there are.
     pub async fn listed(&self, config: &Arc<Config>, domain: &Domain, most: usize) -> (Vec<(String, ListedIn)>, usize) {
         let listed = self.lists.of(config, domain, self.clock.now()).await;

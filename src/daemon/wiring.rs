@@ -178,6 +178,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
     admin::Operations {
         queue: flow.queue.clone(),
         greylist: flow.checks.greylist.clone(),
+        recipients: flow.checks.recipients.clone(),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),
