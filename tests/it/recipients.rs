@@ -2,6 +2,7 @@
 //! happens while the server is down.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use feedgate::checks::{KnownState, Teacher};
@@ -9,6 +10,8 @@ use feedgate::config::Config;
 use feedgate::mail::{Address, Domain};
 use feedgate::sim::{At, Do, Server};
 
+use crate::clamd::Clamd;
+use crate::gateway::{self, Gateway, Sink, program, wait_for};
 use crate::world::{DAY, MINUTE, Peer, World, domain, queued_as};
 
 const HOST: &str = "203.0.113.5";
@@ -173,6 +176,10 @@ async fn the_server_is_asked_once_and_its_answers_are_kept() {
         check(&rcpt(&world, "eve@customer.test").await, UNKNOWN);
     }
     assert_eq!(asked_for(&server), ["ann@customer.test", "eve@customer.test"]);
+    let metrics = world.flow().maillog.metrics().render();
+    for line in ["{answer=\"unknown\",ground=\"memory\"} 3", "{answer=\"exists\",ground=\"memory\"} 3"] {
+        assert!(metrics.contains(&format!("feedgate_recipients_checked_total{line}")), "{metrics}");
+    }
     assert_eq!(asked(&server).len(), 3, "once for nobody");
     let commands = server.commands();
     assert!(commands.iter().filter(|line| line.starts_with("MAIL ")).all(|line| line == "MAIL FROM:<>"));
@@ -406,6 +413,61 @@ async fn a_forgotten_address_is_asked_for_again_and_the_old_are_swept_out() {
     assert_eq!(sweep(3 * HOUR).await, 1, "the unknown one");
     assert_eq!(sweep(20 * DAY).await, 0, "who exists is kept for an outage");
     assert_eq!(sweep(40 * DAY).await, 1);
+}
+
+/// What swaks hears for this recipient.
+fn knock(gateway: &Gateway, to: &str) -> String {
+    let mut command = Command::new(program("swaks"));
+    let server = gateway.smtp.to_string();
+    command.args(["--server", &server, "--helo", "client.sender.test", "--from", "joe@sender.test", "--quit-after", "RCPT"]);
+    let output = command.args(["--to", to]).output().expect("swaks runs");
+    let talk = String::from_utf8_lossy(&output.stdout).into_owned();
+    let reply = talk.split("-> RCPT TO:").nth(1).and_then(|rest| rest.lines().nth(1));
+    reply.unwrap_or_default().trim_start_matches(['<', '-', '*', '~', ' ']).to_owned()
+}
+
+#[test]
+fn operators_list_add_and_check_recipients_of_the_running_gateway() {
+    let (clamd, sink) = (Clamd::start(), Sink::start());
+    let people = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(people.path(), "bob\n@@\n").unwrap();
+    let file = format!("recipients = \"list\"\nrecipient_list = {{ file = {:?} }}", people.path().display().to_string());
+    let sections = gateway::domain("list.test", sink.port, "recipients = \"list\"\nrecipient_list = [\"boss@list.test\"]")
+        + &gateway::domain("callout.test", sink.port, "recipients = \"callout\"")
+        + &gateway::domain("file.test", sink.port, &file);
+    let mut gateway = Gateway::start(clamd.socket(), &sections);
+    assert!(!gateway.logged(&format!("{}:2: ", people.path().display())).is_empty(), "told at the start, with file and line");
+    check(&knock(&gateway, "ann@list.test"), UNKNOWN);
+    assert_eq!(gateway.ask(&["recipient", "add", "Ann@list.test", "*-team@list.test"]), "Added 2 addresses.\n");
+    check(&knock(&gateway, "ann@list.test"), "250 ");
+    gateway.kill();
+    gateway.restart();
+    check(&knock(&gateway, "a-team@list.test"), "250 ");
+    let listed = gateway.ask_json(&["recipient", "list", "list.test"]);
+    let addresses: Vec<_> =
+        listed["recipients"].as_array().unwrap().iter().map(|line| line["address"].as_str().unwrap()).collect();
+    assert_eq!(addresses, ["ann@list.test", "*-team@list.test", "boss@list.test"]);
+    let removed = gateway.ask(&["recipient", "remove", "ann@list.test", "boss@list.test"]);
+    assert_eq!(removed, "Removed 1 address.\nstill listed, in the settings or by a pattern: boss@list.test.\n");
+    assert_eq!(
+        gateway.ask(&["recipient", "check", "ann@list.test"]),
+        "ann@list.test: refused, 550 5.1.1: it stands in no list\n"
+    );
+    let asked = gateway.ask(&["recipient", "check", "ann@callout.test"]);
+    assert!(asked.starts_with("ann@callout.test: taken: the customer's server says so now: 250"), "{asked}");
+    let shown = wait_for("the test of the server", || {
+        Some(gateway.ask(&["recipient", "list", "callout.test"])).filter(|text| text.contains("takes every address"))
+    });
+    assert!(shown.ends_with("all are taken.\n"), "{shown}");
+    for (arguments, words) in [
+        (["recipient", "check", "ann@elsewhere.test"], "elsewhere.test is not served here"),
+        (["recipient", "add", "ann@elsewhere.test"], "elsewhere.test is not served here"),
+        (["recipient", "list", "elsewhere.test"], "elsewhere.test is not served here"),
+    ] {
+        let output = gateway.command(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{arguments:?}");
+    }
 }
 
 #[test]
