@@ -103,7 +103,8 @@ impl Flow {
         }
     }
 
-    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. Whoever is refused here keeps the mail and can come back.
+    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. A customer's own
+    /// server may write to anybody. Whoever is refused here keeps the mail and can come back.
     pub async fn recipient(
         &self,
         sid: SessionId,
@@ -121,10 +122,14 @@ impl Flow {
             reply
         };
         let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
-        let report = self.welcome(&config, sid, client, &address).await.map_err(refuse)?;
+        let sends_out = door::sends_out(&config, client, from);
+        let report =
+            if sends_out { Arc::default() } else { self.welcome(&config, sid, client, &address).await.map_err(refuse)? };
         self.within_limits(&config, client).map_err(refuse)?;
-        self.exists(&config, client, from, &address).await.map_err(refuse)?;
-        self.greylisted(&config, sid, client, &report, from, &address).await?;
+        self.exists(&config, &address).await.map_err(refuse)?;
+        if !sends_out {
+            self.greylisted(&config, sid, client, &report, from, &address).await?;
+        }
         Ok(Recipient { address, notify: incoming.notify, orcpt: incoming.orcpt })
     }
 
@@ -192,7 +197,9 @@ impl Flow {
         let error = match self.queue.accept(envelope.clone(), body).await {
             Ok(_) => {
                 self.maillog.queued(self.now(), envelope);
-                self.remember_correspondents(envelope).await;
+                if door::sends_out(&self.config(), &envelope.client, &envelope.reverse_path) {
+                    self.sent_out(envelope).await;
+                }
                 return Ok(());
             }
             Err(error) => error,
@@ -238,10 +245,11 @@ impl Flow {
         verdict
     }
 
-    /// SPF, DKIM, DMARC and ARC; whom the settings trust is not asked.
+    /// SPF, DKIM, DMARC and ARC; whom the settings trust is not asked, nor a customer's own server that sends out.
     async fn authenticate(&self, envelope: &Envelope, body: &Body) -> Authentication {
         let config = self.config();
-        if config.allows(envelope.client.address) {
+        let Envelope { client, reverse_path, .. } = envelope;
+        if config.allows(client.address) || door::sends_out(&config, client, reverse_path) {
             return Authentication::default();
         }
         let mut found = self.checks.authenticator.message(envelope, body, &config.checks.trusted_sealers).await;
@@ -426,8 +434,12 @@ impl Flow {
 
     async fn settle(&self, delivery: Delivery, outcomes: Vec<Outcome>) {
         let id = delivery.entry.envelope.id;
+        let lesson = self.lesson(&delivery, &outcomes);
         if let Err(error) = self.queue.settle(delivery, outcomes).await {
             tracing::error!(%id, %error, "the end of a delivery attempt could not be recorded; it is made again");
+        }
+        if let Some((recipients, outcomes)) = lesson {
+            self.checks.recipients.learned(&self.config(), &recipients, &outcomes).await;
         }
     }
 

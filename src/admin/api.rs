@@ -3,6 +3,8 @@
 //! This file maps paths to operations and errors to status codes, and decides nothing. Errors are `{"error": "…"}`: 400 the
 //! request is not understood, 404 no such message or domain, 409 not possible for this message now, 500 the gateway's trouble.
 
+mod recipients;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +26,8 @@ use crate::mail::{Address, Domain, QueueId};
 use crate::queue::{By, Longer, Mode, Steer};
 use crate::store::Verification;
 use crate::telemetry::Line;
+
+pub use recipients::Recipients;
 
 /// The header in which the command line says who is asking.
 pub const OPERATOR_HEADER: &str = "feedgate-operator";
@@ -67,6 +71,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/bans", get(ban_list))
         .route("/v1/bans/add", post(ban_add))
         .route("/v1/bans/lift", post(ban_lift))
+        .merge(recipients::routes())
         .route("/v1/trace", get(trace))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))

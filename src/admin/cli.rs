@@ -9,6 +9,7 @@ mod greylist;
 mod message;
 mod quarantine;
 mod queue;
+mod recipient;
 pub mod rules;
 mod select;
 mod status;
@@ -67,6 +68,9 @@ pub enum Command {
     /// The domains that are served
     #[command(subcommand)]
     Domain(domain::Command),
+    /// Which addresses exist
+    #[command(subcommand)]
+    Recipient(recipient::Command),
     /// Senders that must come back, that came back, and that need not
     #[command(subcommand)]
     Greylist(greylist::Command),
@@ -145,6 +149,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Queue(command) => queue::run(context, command).await,
         Command::Quarantine(command) => quarantine::run(context, command).await,
         Command::Domain(command) => domain::run(context, command).await,
+        Command::Recipient(command) => recipient::run(context, command).await,
         Command::Greylist(command) => greylist::run(context, command).await,
         Command::Ban(command) => ban::run(context, command).await,
         Command::Trace(arguments) => trace::run(context, &arguments).await,
@@ -278,6 +283,11 @@ mod tests {
             "quarantine delete --all",
             "domain list",
             "domain show BÜCHER.example",
+            "recipient list customer.example --limit 5",
+            "recipient add joe@customer.example *-team@customer.example",
+            "recipient remove joe@customer.example",
+            "recipient check joe@customer.example --json",
+            "recipient forget joe@customer.example",
             "greylist list --limit 3",
             "greylist allow 192.0.2.7",
             "greylist allow 192.0.2.0/24",
@@ -329,6 +339,9 @@ mod tests {
             "greylist allow sender",
             "greylist stats --days 0",
             "greylist lost --limit 0",
+            "recipient list",
+            "recipient add",
+            "recipient check joe",
             "domain show a..b",
             "trace",
             "serve --json",

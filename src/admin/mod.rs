@@ -16,6 +16,7 @@ pub mod client;
 pub mod listen;
 pub mod operations;
 pub mod output;
+pub mod recipients;
 pub mod selection;
 
 pub use listen::{serve_http, serve_socket};

@@ -18,7 +18,9 @@ use super::answers::{
     SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{Ban, DAYS_MAX, Greylist, GreylistRecord, GreylistStatistics, Identity, Limiter, LostTry, WhichLost};
+use crate::checks::{
+    Ban, DAYS_MAX, Greylist, GreylistRecord, GreylistStatistics, Identity, Limiter, LostTry, RecipientDirectory, WhichLost,
+};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Scanner};
@@ -47,6 +49,7 @@ pub struct Operations {
     pub queue: Queue,
     pub greylist: Greylist,
     pub limiter: Limiter,
+    pub recipients: RecipientDirectory,
     pub history: History,
     pub store: Store,
     pub config: Current,
@@ -118,7 +121,7 @@ impl Operations {
         Ok(self.store.verify().await?)
     }
 
-    /// `/metrics`; the ledger's and the spool's numbers are taken when they are asked for.
+    /// `/metrics`; the numbers of ledger, spool, greylist and callouts are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
         self.metrics.greylist(self.greylist.waiting(), self.greylist.lost_since_start());
         for line in self.store.ledger() {
@@ -127,6 +130,9 @@ impl Operations {
             }
         }
         self.metrics.index_behind.set(self.store.spool_stats().index_behind as i64);
+        for (result, count) in self.recipients.callouts() {
+            self.metrics.callouts(result, count);
+        }
         self.metrics.render()
     }
 

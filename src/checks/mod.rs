@@ -26,7 +26,7 @@ pub use greylist::{
 };
 pub use limiter::{Ban, Limiter, OverLimit, Standing};
 pub use lists::{ListAnswer, ListResult, ListStatus};
-pub use recipients::RecipientDirectory;
+pub use recipients::{ChangeError, Existence, Ground, Known, KnownState, ListedIn, RecipientDirectory, Teacher};
 pub use reverse::{Forward, Reverse, ReverseName, ReverseState};
 
 use crate::outside::{Clock, Resolver, Transport};
@@ -48,7 +48,7 @@ impl Checks {
             clients: Clients::new(Arc::clone(&resolver), Arc::clone(&clock)),
             authenticator: Authenticator::new(Arc::clone(&resolver), Arc::clone(&clock)),
             limiter: Limiter::new(store.memory("bans")),
-            recipients: RecipientDirectory::new(store.memory("recipients"), Arc::clone(&clock), resolver, transport),
+            recipients: RecipientDirectory::new(store, Arc::clone(&clock), resolver, transport),
             greylist: Greylist::new(store.memory("greylist")),
             cases: Cases::new(store.memory("cases"), clock),
         }

@@ -1,5 +1,5 @@
 //! What has to be done from time to time: prove the scanner every minute and DNS lists every hour; throw away, every hour, what has
-//! expired in greylist, bans, quarantine and history, and count the queue against the ledger.
+//! expired in greylist, bans, recipients, quarantine and history, and count the queue against the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,7 @@ async fn sweep(flow: &Flow, history: &History) {
     let now = flow.now();
     let greylist = flow.checks.greylist.sweep(now).await;
     let limits = flow.checks.limiter.sweep(&flow.config().limits, now).await;
+    let recipients = flow.checks.recipients.sweep(&flow.config(), now, |domain| flow.queue.is_away(domain)).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
@@ -74,5 +75,5 @@ async fn sweep(flow: &Flow, history: &History) {
         Ok(differences) => ledger(flow.maillog.metrics(), &differences),
         Err(error) => tracing::error!(%error, "the ledger could not be checked; trying again in an hour"),
     }
-    tracing::info!(greylist, limits, history = lines, quarantine, "expired entries removed");
+    tracing::info!(greylist, limits, recipients, history = lines, quarantine, "expired entries removed");
 }

@@ -41,6 +41,7 @@ impl Reload {
         self.tls.store(tls);
         self.flow.engine.store(Arc::new(engine));
         let config = Arc::new(config);
+        self.flow.checks.recipients.reload(&config);
         self.flow.config.store(Arc::clone(&config));
         self.flow.queue.reloaded(&old, &config);
         let later = if later.is_empty() { String::new() } else { format!("; {} only count after a restart", later.join(", ")) };

@@ -105,6 +105,9 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     let transport: Arc<dyn Transport> = Arc::new(Tcp::new());
     let checks = Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport));
     checks.limiter.load(clock.now()).await;
+    // Mistakes in lists of recipients are told at the start, not with the first mail.
+    let (recipients, settings) = (checks.recipients.clone(), current.load_full());
+    tokio::task::spawn_blocking(move || recipients.reload(&settings)).await.context("reading the lists of recipients failed")?;
     let flow = Arc::new(Flow {
         config: current,
         checks,
@@ -177,6 +180,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
         queue: flow.queue.clone(),
         greylist: flow.checks.greylist.clone(),
         limiter: flow.checks.limiter.clone(),
+        recipients: flow.checks.recipients.clone(),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),

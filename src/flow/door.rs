@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Flow;
-use crate::checks::{ClientReport, GreylistAnswer, Newcomer, Passed, SpfProof};
-use crate::config::{CheckModes, Config, Greylisting, HopHost, NextHop};
-use crate::mail::{Address, Authentication, Client, Domain, Enhanced, Envelope, Mailbox, Reply, ReversePath, SessionId};
-use crate::queue::{By, Drain};
+use crate::checks::{ClientReport, Existence, GreylistAnswer, Newcomer, Passed, SpfProof};
+use crate::config::{CheckModes, Config, DomainConfig, Greylisting, HopHost, NextHop, RecipientCheck};
+use crate::mail::{
+    Address, Authentication, Client, Domain, Enhanced, Envelope, Host, Mailbox, Outcome, Reply, ReversePath, SessionId,
+};
+use crate::queue::{By, Delivery, Drain};
 
 /// How long greylisting waits for SPF; who is not proven by then waits like everybody else.
 const SPF_PATIENCE: Duration = Duration::from_secs(5);
@@ -21,18 +23,63 @@ fn is_same(one: IpAddr, other: IpAddr) -> bool {
     one.to_canonical() == other.to_canonical()
 }
 
-/// The mailbox a recipient means, when mail for it is taken here: a served domain, or our own postmaster (RFC 5321 §4.5.1).
-pub(super) fn served(config: &Config, _client: &Client, _from: &ReversePath, mailbox: Mailbox) -> Result<Address, Reply> {
+/// The mailbox a recipient means, when mail for it is taken here: a served domain, our own postmaster (RFC 5321 §4.5.1), or
+/// anywhere in the world for a customer's own server.
+pub(super) fn served(config: &Config, client: &Client, from: &ReversePath, mailbox: Mailbox) -> Result<Address, Reply> {
     let no_postmaster = || Reply::new(550, Enhanced(5, 1, 1), "No postmaster mailbox is configured here");
     let address = match mailbox {
         Mailbox::Postmaster => return config.postmaster.clone().ok_or_else(no_postmaster),
         Mailbox::Address(address) => address,
     };
     match address.domain() {
+        // The customer's server trusts us: what it would pass on for us, it would pass on for everybody.
+        Some(domain) if config.domain(domain).is_some() && leads_on(address.local()) => Err(Reply::not_served()),
         Some(domain) if config.domain(domain).is_some() => Ok(address),
         Some(domain) if *domain == config.hostname && address.is_postmaster() => {
             config.postmaster.clone().ok_or_else(no_postmaster)
         }
+        // To an address literal nobody has a need to write, and it may be one of our own network's.
+        Some(domain) if *domain != config.hostname => may_send_out(config, client, from).map(|()| address),
+        _ => Err(Reply::not_served()),
+    }
+}
+
+/// Whether a local part names a way to somewhere else: `user%other.example`, `other.example!user`, `user@other.example`. Old
+/// servers follow such ways, and Postfix does by default when it trusts the client.
+fn leads_on(local: &str) -> bool {
+    let is_elsewhere = |hop: &str| hop.starts_with('[') || hop.contains('.') && hop.parse::<Host>().is_ok();
+    let mut hops = local.rsplit('!');
+    hops.next();
+    local.contains('@') || hops.any(is_elsewhere) || local.split('%').skip(1).any(is_elsewhere)
+}
+
+/// Whether a customer's own server sends out through us: it stands in `relay_from` of the sender's domain. Its bounces have no
+/// sender: they may go out when it stands there for any domain. Such mail is not greylisted, and its client is not checked.
+pub(super) fn sends_out(config: &Config, client: &Client, from: &ReversePath) -> bool {
+    match from {
+        ReversePath::Null => config.domains.values().any(|domain| relays_for(domain, client)),
+        ReversePath::Address(sender) => {
+            sender.domain().and_then(|domain| config.domain(domain)).is_some_and(|domain| relays_for(domain, client))
+        }
+    }
+}
+
+fn relays_for(domain: &DomainConfig, client: &Client) -> bool {
+    let address = client.address.to_canonical();
+    domain.relay_from.iter().any(|network| network.contains(&address))
+}
+
+/// Domains named in a refusal at most.
+const DOMAINS_NAMED: usize = 3;
+
+fn may_send_out(config: &Config, client: &Client, from: &ReversePath) -> Result<(), Reply> {
+    if sends_out(config, client, from) {
+        return Ok(());
+    }
+    let its = config.domains.iter().filter(|(_, settings)| relays_for(settings, client)).map(|(domain, _)| domain.as_str());
+    let its: Vec<_> = its.take(DOMAINS_NAMED).collect();
+    match from.address() {
+        Some(sender) if !its.is_empty() => Err(Reply::not_your_sender(sender, &its.join(", "))),
         _ => Err(Reply::not_served()),
     }
 }
@@ -68,10 +115,37 @@ impl Flow {
         Err(reply)
     }
 
-    /// Whether the customer has such a mailbox.
-    pub(super) async fn exists(&self, config: &Config, client: &Client, from: &ReversePath, to: &Address) -> Result<(), Reply> {
-        let Some(domain) = to.domain().and_then(|domain| config.domain(domain)) else { return Ok(()) };
-        self.checks.recipients.exists(domain, client, from, to).await
+    /// Whether the customer has such a mailbox. The null sender gets the same answer as everybody: callouts of others want it.
+    pub(super) async fn exists(&self, config: &Arc<Config>, to: &Address) -> Result<(), Reply> {
+        let Some(domain) = to.domain().filter(|domain| config.domain(domain).is_some()) else { return Ok(()) };
+        let existence = self.checks.recipients.exists(config, to, self.queue.is_away(domain)).await;
+        self.maillog.metrics().recipient_checked(existence.as_str(), existence.ground().as_str());
+        match existence {
+            Existence::Exists(_) => Ok(()),
+            Existence::Unknown(_) => Err(Reply::no_such_recipient(to)),
+            Existence::NotYet(_) => Err(Reply::recipient_not_known_yet(to)),
+        }
+    }
+
+    /// A customer's own server has sent out a message that is durable now: to whom it wrote may answer without waiting.
+    pub(super) async fn sent_out(&self, envelope: &Envelope) {
+        self.maillog.metrics().sent_out(envelope.recipients.len());
+        let Some(from) = envelope.reverse_path.address().and_then(Address::domain) else { return };
+        for recipient in envelope.recipients.iter().filter(|recipient| recipient.address.domain() != Some(from)) {
+            self.checks.greylist.correspondents.wrote(from, &recipient.address, self.now()).await;
+        }
+    }
+
+    /// What the end of a delivery tells about the customer's mailboxes. A server that an operator named instead tells nothing.
+    pub(super) fn lesson(&self, delivery: &Delivery, outcomes: &[Outcome]) -> Option<(Vec<Address>, Vec<Outcome>)> {
+        let Host::Domain(domain) = &delivery.destination else { return None };
+        let settings = self.config();
+        settings.domain(domain).filter(|settings| settings.recipients.check == RecipientCheck::Callout)?;
+        if delivery.reroute().is_some() {
+            return None;
+        }
+        let recipients = &delivery.entry.envelope.recipients;
+        Some((delivery.recipients.iter().map(|index| recipients[*index].address.clone()).collect(), outcomes.to_vec()))
     }
 
     /// A first try of somebody new is put off.
@@ -115,19 +189,6 @@ impl Flow {
         tokio::select! {
             spf = self.checks.authenticator.spf(client.address, &client.helo, from) => SpfProof::of(spf.result.as_str()),
             () = self.clock.sleep_until(self.now() + SPF_PATIENCE) => SpfProof::Unknown,
-        }
-    }
-
-    /// To whom a customer writes through us, from its own servers, may answer without waiting.
-    pub(super) async fn remember_correspondents(&self, envelope: &Envelope) {
-        let config = self.config();
-        let Some(from) = envelope.reverse_path.address().and_then(Address::domain) else { return };
-        let client = envelope.client.address.to_canonical();
-        if !config.domain(from).is_some_and(|domain| domain.relay_from.iter().any(|network| network.contains(&client))) {
-            return;
-        }
-        for recipient in envelope.recipients.iter().filter(|recipient| recipient.address.domain() != Some(from)) {
-            self.checks.greylist.correspondents.wrote(from, &recipient.address, self.now()).await;
         }
     }
 

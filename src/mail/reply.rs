@@ -161,8 +161,19 @@ impl Reply {
         Reply::new(550, Enhanced(5, 7, 1), text)
     }
 
-    pub fn no_such_recipient() -> Reply {
-        Reply::new(550, Enhanced(5, 1, 1), "No such user here")
+    pub fn no_such_recipient(address: &super::Address) -> Reply {
+        Reply::new(550, Enhanced(5, 1, 1), format!("<{address}>: No such user here"))
+    }
+
+    /// RFC 3463 §3.5: X.4.3, the directory that knows does not answer.
+    pub fn recipient_not_known_yet(address: &super::Address) -> Reply {
+        Reply::new(450, Enhanced(4, 4, 3), format!("<{address}> cannot be verified right now, please try again later"))
+    }
+
+    /// For a customer's own server that sends out with somebody else's address.
+    pub fn not_your_sender(sender: &super::Address, domains: &str) -> Reply {
+        let text = format!("Sender <{sender}> refused: your server may send out through here with addresses at {domains} only");
+        Reply::new(553, Enhanced(5, 7, 1), text)
     }
 
     pub fn too_fast() -> Reply {

@@ -17,7 +17,7 @@ use super::settle::one_line;
 use super::state::{Shared, detached};
 use super::{Queue, retry};
 use crate::config::Config;
-use crate::mail::{Host, QueueId, Reroute, Timestamp};
+use crate::mail::{Domain, Host, QueueId, Reroute, Timestamp};
 use crate::store::{Entry, StoreError};
 
 /// Messages read to find the one that would be given up first. Beyond, a moment is given that is too early, never too late.
@@ -134,6 +134,11 @@ impl Queue {
             view.first_bounce = shared.first_bounce(host).await?;
         }
         Ok(views.into_iter().map(|(_, view)| view).collect())
+    }
+
+    /// Whether a domain's servers are known not to be there: failed, and not back yet. Cheap.
+    pub fn is_away(&self, domain: &Domain) -> bool {
+        self.shared.state().schedule.is_closed(&Host::Domain(domain.clone()))
     }
 
     /// The settings were changed: a domain that has other servers now starts anew.

@@ -459,6 +459,12 @@ impl Schedule {
         destination.is_some_and(|destination| destination.is_closed() && !destination.out.contains_key(&id))
     }
 
+    /// Whether nothing is offered to the host because it is away.
+    pub(super) fn is_closed(&self, host: &Host) -> bool {
+        let destination = self.by_host.get(host).and_then(|slot| self.slots[*slot].as_ref());
+        destination.is_some_and(Destination::is_closed)
+    }
+
     /// Puts a destination where its next start is looked for; forgets it when there is nothing left to know.
     fn arm(&mut self, slot: usize) {
         let places = self.limits.deliveries_per_destination;

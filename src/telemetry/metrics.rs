@@ -42,6 +42,12 @@ pub struct Metrics {
     greylist_delay: Histogram,
     greylist_lost: Counter<u64, AtomicU64>,
     greylist_waiting: Gauge<i64, AtomicI64>,
+    /// answer = exists | unknown | later; ground = any | role | list | list-broken | memory | callout | takes-everything |
+    /// never-seen | slow | too-many
+    recipients_checked: Family<Labels, Counter>,
+    /// result = exists | unknown | unclear | failed | test
+    callouts: Family<Labels, Counter<u64, AtomicU64>>,
+    sent_out: Counter,
     queued: Counter,
     queued_bytes: Counter,
     /// verdict = clean | infected | unscannable | unavailable
@@ -114,6 +120,9 @@ impl Metrics {
             ]),
             greylist_lost: Counter::default(),
             greylist_waiting: Gauge::default(),
+            recipients_checked: Family::default(),
+            callouts: Family::default(),
+            sent_out: Counter::default(),
             queued: Counter::default(),
             queued_bytes: Counter::default(),
             scans: Family::default(),
@@ -157,6 +166,10 @@ impl Metrics {
         registry.register_with_unit("greylist_delay", help, Unit::Seconds, metrics.greylist_delay.clone());
         registry.register("greylist_lost", "First tries that did not come back in time", metrics.greylist_lost.clone());
         registry.register("greylist_waiting", "First tries that are waited for", metrics.greylist_waiting.clone());
+        let help = "Recipients by whether they exist, and how that was known";
+        registry.register("recipients_checked", help, metrics.recipients_checked.clone());
+        registry.register("recipients_callouts", "Questions to customers' servers by their end", metrics.callouts.clone());
+        registry.register("relay_recipients", "Recipients that customers' own servers wrote to", metrics.sent_out.clone());
         registry.register("queue_accepted", "Messages made durable", metrics.queued.clone());
         registry.register_with_unit("queue_accepted", "Size of messages made durable", Unit::Bytes, metrics.queued_bytes.clone());
         registry.register("scan_up", "1 while the scanner's canaries pass", metrics.scanner_up.clone());
@@ -279,6 +292,20 @@ impl Metrics {
     pub fn greylist(&self, waiting: usize, lost: u64) {
         self.greylist_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.greylist_lost.inner().store(lost, Ordering::Relaxed);
+    }
+
+    pub fn recipient_checked(&self, answer: &'static str, ground: &'static str) {
+        self.recipients_checked.get_or_create(&vec![("answer", answer.to_owned()), ("ground", ground.to_owned())]).inc();
+    }
+
+    /// Callouts that ended so since the start.
+    pub fn callouts(&self, result: &'static str, count: u64) {
+        let counter = self.callouts.get_or_create(&vec![("result", result.to_owned())]);
+        counter.inner().store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub fn sent_out(&self, recipients: usize) {
+        self.sent_out.inc_by(recipients as u64);
     }
 
     pub(super) fn queued(&self, size: u64) {

@@ -8,13 +8,14 @@ use feedgate::admin::api::{Extend, ListQuery};
 use feedgate::admin::client::{Client, ClientError, exchange};
 use feedgate::admin::operations::Selection;
 use feedgate::admin::{Operations, serve_http, serve_socket, socket_path};
-use feedgate::checks::{Greylist, Limiter};
+use feedgate::checks::{Greylist, Limiter, RecipientDirectory};
 use feedgate::config::Config;
 use feedgate::mail::{
     self, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, QueueId, Recipient, SpamLevel, Timestamp, Verdict,
 };
 use feedgate::outside::{Body, Clock, Pending, Scanner, ScannerHealth};
 use feedgate::queue::Queue;
+use feedgate::sim::{Dns, Network};
 use feedgate::store::{History, RealDisk, ReceivedBody, Store, StoreSettings};
 use feedgate::telemetry::{MailLog, Metrics};
 
@@ -70,6 +71,7 @@ impl House {
             queue: queue.clone(),
             greylist: Greylist::new(store.memory("greylist")),
             limiter: Limiter::new(store.memory("bans")),
+            recipients: RecipientDirectory::new(&store, clock.clone(), Arc::new(Dns::new()), Arc::new(Network::new())),
             history: History::new(&store),
             store,
             config,

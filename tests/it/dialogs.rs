@@ -353,7 +353,7 @@ async fn expect_client(stage: &Stage, what: &str, pattern: &str) -> Result<(), S
 }
 
 /// Resolves escapes and repetitions.
-fn unescape(text: &str) -> Vec<u8> {
+pub fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(place) = rest.find('\\') {
@@ -391,7 +391,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// Whether `pattern`, in which `*` stands for anything, describes the whole of `text`.
-fn matches(pattern: &str, text: &[u8]) -> bool {
+pub fn matches(pattern: &str, text: &[u8]) -> bool {
     let mut pieces = vec![String::new()];
     let mut letters = pattern.chars().peekable();
     let mut braces = false;

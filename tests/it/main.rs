@@ -23,6 +23,8 @@ mod load;
 mod notices;
 mod outage;
 mod power;
+mod recipients;
+mod relay;
 mod rules;
 mod scan;
 mod steering;

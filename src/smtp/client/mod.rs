@@ -5,6 +5,7 @@
 //! - [`transaction`]: MAIL, RCPT, DATA or BDAT, and what the replies mean for each recipient.
 //! - [`commands`]: the command lines, with parameters only where the peer offers them.
 //! - [`text`]: the content, streamed, byte-exact.
+//! - [`callout`]: MAIL and RCPT alone, to learn whether an address exists.
 //! - [`replies`]: the peer's replies, bounded.
 //!
 //! mail-send does what is one question and one answer: greeting, EHLO, STARTTLS, RSET, QUIT. From MAIL to the end of data
@@ -18,6 +19,7 @@
 //! Silence, nonsense and broken connections are always `Outcome::Retry`: after the final dot that may make a duplicate,
 //! which is better than a loss (RFC 5321 §4.5.4.1).
 
+mod callout;
 mod commands;
 mod open;
 mod replies;

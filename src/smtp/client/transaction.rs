@@ -33,7 +33,7 @@ const CHUNK_MAX: u64 = 1024 * 1024;
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 
 /// `Err`: nothing more can be done for those who have no answer yet, and this is what becomes of them.
-type Step<T> = Result<T, Outcome>;
+pub(super) type Step<T> = Result<T, Outcome>;
 
 /// One place for each recipient of the offer.
 type Answers = [Option<Outcome>];
@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// Makes sure that MAIL may follow.
-    async fn begin(&mut self) -> Step<()> {
+    pub(super) async fn begin(&mut self) -> Step<()> {
         if self.state == State::InTransaction && self.replies.is_empty() {
             let answer = self.client.cmd("RSET\r\n").await;
             let reset = matches!(&answer, Ok(reply) if (200..300).contains(&reply.code));
@@ -156,9 +156,14 @@ impl Connection {
     }
 
     /// The reply to MAIL; the inner error is a refusal, after which the session is still in step.
-    async fn sender_reply(&mut self) -> Step<Step<()>> {
+    pub(super) async fn sender_reply(&mut self) -> Step<Step<()>> {
         let reply = self.reply("MAIL", self.timeouts.command, self.session_scope()).await?;
         Ok(if reply.is_positive() { Ok(()) } else { Err(self.refusal(&reply, Scope::Message)) })
+    }
+
+    /// The reply to the only RCPT that was sent.
+    pub(super) async fn recipient_reply(&mut self) -> Step<PeerReply> {
+        self.reply("RCPT", self.timeouts.command, self.session_scope()).await
     }
 
     /// The replies to RCPTs that were sent. Returns what becomes of the recipients after them when the transaction is full.
@@ -283,7 +288,7 @@ impl Connection {
     }
 
     /// Commands, whole lines.
-    async fn say(&mut self, lines: &str) -> Step<()> {
+    pub(super) async fn say(&mut self, lines: &str) -> Step<()> {
         self.in_step()?;
         self.write(lines.as_bytes(), self.timeouts.command, self.session_scope()).await
     }

@@ -50,8 +50,12 @@ impl Peer {
 
     /// Sends a command and returns the reply.
     pub async fn say(&mut self, command: &str) -> String {
+        self.say_bytes(command.as_bytes()).await
+    }
+
+    pub async fn say_bytes(&mut self, command: &[u8]) -> String {
         // Whoever has closed does not take it: the reply is then empty.
-        let _ = self.stream.write_all(format!("{command}\r\n").as_bytes()).await;
+        let _ = self.stream.write_all(&[command, b"\r\n"].concat()).await;
         self.reply().await
     }
 
