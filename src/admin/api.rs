@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
 use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
+use super::seen::{ClientQuery, Seen};
 use super::selection::{bounce_text, duration, moment, reroute};
 use crate::checks::GreylistRecord;
 use crate::mail::{Address, Domain, QueueId};
@@ -60,6 +61,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/greylist", get(greylist_list))
         .route("/v1/greylist/allow", post(greylist_allow))
         .route("/v1/greylist/forget", post(greylist_forget))
+        .route("/v1/check-client", get(check_client))
         .route("/v1/trace", get(trace))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
@@ -276,6 +278,10 @@ async fn greylist_allow(State(operations): Shared, Operator(by): Operator, Given
 
 async fn greylist_forget(State(operations): Shared, Operator(by): Operator, Given(at): Given<Network>) -> Answer<GreylistReport> {
     to_its_end(async move { operations.greylist_forget(at.network, &by).await }).await
+}
+
+async fn check_client(State(operations): Shared, Asked(query): Asked<ClientQuery>) -> Answer<Seen> {
+    Ok(Json(operations.check_client(query).await?))
 }
 
 async fn trace(State(operations): Shared, Asked(query): Asked<TraceQuery>) -> Answer<Vec<Line>> {

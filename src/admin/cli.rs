@@ -3,6 +3,7 @@
 //! Reads arguments and writes answers; every question goes to the running gateway over its socket, except `check` and
 //! `rules`, which need none. `serve` is not run here: `main` hands it to the daemon.
 
+mod check_client;
 pub mod domain;
 mod greylist;
 mod message;
@@ -53,6 +54,8 @@ pub enum Command {
     Serve,
     /// Check the configuration, then DNS, next hops, virus scanner and files
     Check(CheckArguments),
+    /// What the gateway thinks of a client at this moment, and why
+    CheckClient(check_client::Arguments),
     /// How the gateway is doing
     Status,
     /// Put a changed configuration in force; one with mistakes changes nothing
@@ -136,6 +139,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve => Err(Failure::Usage("serve is the daemon's".to_owned())),
         Command::Check(arguments) => super::check::run(context, &arguments).await,
+        Command::CheckClient(arguments) => check_client::run(context, &arguments).await,
         Command::Status => status::run(context).await,
         Command::Reload => status::reload(context).await,
         Command::Queue(command) => queue::run(context, command).await,
@@ -244,6 +248,8 @@ mod tests {
             "--config /tmp/x.toml serve",
             "check --offline",
             "check --strict --json",
+            "check-client 192.0.2.7",
+            "check-client 2001:db8::1 --helo mail.sender.example --from joe@sender.example --to jane@customer.example --json",
             "status --json",
             "reload",
             "queue list",
@@ -309,6 +315,8 @@ mod tests {
             "greylist allow sender.example",
             "domain show a..b",
             "trace",
+            "check-client sender.example",
+            "check-client 192.0.2.7 --to jane",
             "serve --json",
             "serve --frobnicate",
         ] {

@@ -16,10 +16,10 @@ use super::answers::{
     DomainView, GreylistReport, Headers, Health, Message, MessageLine, MessageList, ReloadReport, Spool, Status, SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{Greylist, GreylistRecord};
+use crate::checks::{Checks, Greylist, GreylistRecord};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
-use crate::outside::{Clock, Pending, Scanner};
+use crate::outside::{Clock, Pending, Resolver, Scanner};
 use crate::queue::{By, Extension, Longer, Mode, Queue, Selector, Steer};
 use crate::store::{Account, Entry, History, Store, StoreError, Verification};
 use crate::telemetry::{Line, Metrics};
@@ -42,6 +42,8 @@ const HEADER_SHOWN: usize = 300;
 pub struct Operations {
     pub queue: Queue,
     pub greylist: Greylist,
+    pub checks: Checks,
+    pub resolver: Arc<dyn Resolver>,
     pub history: History,
     pub store: Store,
     pub config: Current,

@@ -16,7 +16,7 @@ mod reverse;
 use std::sync::Arc;
 
 pub use authentication::Authenticator;
-pub use cases::Cases;
+pub use cases::{Advice, Answer, Case, Cases, DnsNow, Found, Kind, Named, Sender, SpfChange, advice};
 pub use clients::{ClientReport, Clients};
 pub use door::{Door, Pass};
 pub use greylist::{Greylist, GreylistAnswer, GreylistRecord};
@@ -26,7 +26,8 @@ pub use recipients::RecipientDirectory;
 use crate::outside::{Clock, Resolver, Transport};
 use crate::store::Store;
 
-/// All of them, made once.
+/// All of them, made once. Cloning shares them.
+#[derive(Clone)]
 pub struct Checks {
     pub clients: Clients,
     pub authenticator: Authenticator,
@@ -44,7 +45,7 @@ impl Checks {
             limiter: Limiter::new(store.memory("bans")),
             recipients: RecipientDirectory::new(store.memory("recipients"), Arc::clone(&clock), resolver, transport),
             greylist: Greylist::new(store.memory("greylist")),
-            cases: Cases::new(store.memory("cases"), clock),
+            cases: Cases::new(store, clock),
         }
     }
 }

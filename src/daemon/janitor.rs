@@ -49,6 +49,7 @@ pub fn ledger(metrics: &Metrics, differences: &[String]) {
 async fn sweep(flow: &Flow, history: &History) {
     let now = flow.now();
     let greylist = flow.checks.greylist.sweep(now).await;
+    let cases = flow.checks.cases.sweep(now).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
@@ -58,5 +59,5 @@ async fn sweep(flow: &Flow, history: &History) {
         Ok(differences) => ledger(flow.maillog.metrics(), &differences),
         Err(error) => tracing::error!(%error, "the ledger could not be checked; trying again in an hour"),
     }
-    tracing::info!(greylist, history = lines, quarantine, "expired entries removed");
+    tracing::info!(greylist, cases, history = lines, quarantine, "expired entries removed");
 }

@@ -175,6 +175,8 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
     admin::Operations {
         queue: flow.queue.clone(),
         greylist: flow.checks.greylist.clone(),
+        checks: flow.checks.clone(),
+        resolver: Arc::clone(&flow.resolver),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),

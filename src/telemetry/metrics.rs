@@ -47,6 +47,9 @@ pub struct Metrics {
     /// Domains that have the three gauges.
     outages: Mutex<BTreeSet<String>>,
     history_left_out: Counter,
+    explained: Counter,
+    /// answer = shown | tested | gone | forged | too-many
+    explanations: Family<Labels, Counter>,
     /// domain = a served one, or (notices); state = accepted | waiting | held | quarantined | delivered | bounced | deleted |
     /// rejected | missing
     ledger: Family<Labels, Gauge<i64, AtomicI64>>,
@@ -87,6 +90,8 @@ impl Metrics {
             outage_messages: Family::default(),
             outages: Mutex::default(),
             history_left_out: Counter::default(),
+            explained: Counter::default(),
+            explanations: Family::default(),
             ledger: Family::default(),
             ledger_differences: Gauge::default(),
         };
@@ -118,6 +123,8 @@ impl Metrics {
         registry.register_with_unit("outage_first_bounce", help, Unit::Seconds, first);
         registry.register("outage_messages", "Messages that wait for a domain that is down", metrics.outage_messages.clone());
         registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
+        registry.register("explain_links", "Refusals that carried a link to their explanation", metrics.explained.clone());
+        registry.register("explain_pages", "Explanation pages by what they answered", metrics.explanations.clone());
         let help = "What became of every recipient ever accepted, by domain and state";
         registry.register("ledger_recipients", help, metrics.ledger.clone());
         registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
@@ -216,6 +223,16 @@ impl Metrics {
                 gauges.remove(&labels);
             }
         }
+    }
+
+    /// A refusal carries a link.
+    pub fn explained(&self) {
+        self.explained.inc();
+    }
+
+    /// Somebody followed one.
+    pub fn explanation(&self, answer: &'static str) {
+        self.explanations.get_or_create(&vec![("answer", answer.to_owned())]).inc();
     }
 
     pub(super) fn history_left_out(&self) {
