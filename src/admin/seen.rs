@@ -88,9 +88,12 @@ impl Is {
 impl Operations {
     pub async fn check_client(&self, query: ClientQuery) -> Result<Seen, OperationError> {
         let config = self.config.load_full();
-        let from: Option<ReversePath> = query.from.as_deref().map(str::parse).transpose().map_err(|error| {
-            OperationError::Invalid(format!("from: {error}"))
-        })?;
+        let from: Option<ReversePath> = query
+            .from
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| OperationError::Invalid(format!("from: {error}")))?;
         let domain = query.to.as_ref().and_then(|to| config.domain(to.domain()?));
         let modes = domain.map_or(config.checks.modes, |domain| domain.checks);
         let client = client(&query);
@@ -112,7 +115,8 @@ impl Operations {
         let unwelcome = report.refusal(&modes, &client).filter(|_| !is_allowed);
         let greylisted = self.greylist_rows(&mut seen, &client, domain, is_allowed).await;
         let unknown = self.recipient_rows(&mut seen, &config, &client, from.as_ref(), query.to.as_ref()).await;
-        seen.answer = unwelcome.or(unknown).or(greylisted).unwrap_or_else(|| Reply::new(250, Enhanced(2, 1, 5), "Ok")).to_string();
+        seen.answer =
+            unwelcome.or(unknown).or(greylisted).unwrap_or_else(|| Reply::new(250, Enhanced(2, 1, 5), "Ok")).to_string();
         Ok(seen)
     }
 
@@ -196,7 +200,8 @@ fn names(seen: &mut Seen, now: &DnsNow, client: &Client, modes: &CheckModes) {
         (CheckMode::Score, Is::Bad) => "a fact for the spam rules".to_owned(),
         (CheckMode::Reject, Is::Bad) => reply.to_string(),
     };
-    let (text, is) = in_words(&now.names, |names| names.iter().map(|named| named.name.to_string()).collect::<Vec<_>>().join(", "));
+    let (text, is) =
+        in_words(&now.names, |names| names.iter().map(|named| named.name.to_string()).collect::<Vec<_>>().join(", "));
     let is = if now.names == Answer::Nothing { Is::Bad } else { is };
     seen.row("reverse name (PTR)", text, is, if_bad(modes.reverse_dns, is, Reply::no_reverse_name()));
     if let Answer::Found(names) = &now.names {

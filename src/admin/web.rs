@@ -119,7 +119,7 @@ fn visitor(peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         IpAddr::V4(address) => address.is_loopback() || address.is_private(),
         IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     };
-    let named = || headers.get_all("x-forwarded-for").iter().last()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
+    let named = || headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok();
     Some(peer).filter(|_| !is_near).or_else(named).unwrap_or(peer)
 }
 

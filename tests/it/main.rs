@@ -18,6 +18,7 @@ mod ledger;
 mod load;
 mod notices;
 mod outage;
+mod page;
 mod power;
 mod rules;
 mod scan;

@@ -70,8 +70,8 @@ mod tests {
         ];
         let seen = Seen { rows, answer: "550 5.7.1 Client host rejected".to_owned() };
         let expected = "\
-QUESTION                      SEEN               RESULT  MEANING
-reverse name (PTR)            none               bad     550 5.7.1 Client host rejected
+QUESTION                      SEEN              RESULT  MEANING
+reverse name (PTR)            none              bad     550 5.7.1 Client host rejected
 SPF record of sender.example  v=spf1 \\u{1b}[2J  ok
 
 would be answered: 550 5.7.1 Client host rejected

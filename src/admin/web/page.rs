@@ -9,6 +9,7 @@ use data_encoding::BASE64;
 use super::words::{self, Labels};
 use crate::checks::{Advice, Answer, Case, DnsNow, Kind, advice};
 use crate::config::Language;
+use crate::mail::Finding;
 
 /// In the page itself: it needs nothing from elsewhere.
 const STYLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/why.css"));
@@ -72,7 +73,7 @@ pub struct Fact {
 /// One question to DNS, with the answer of then and that of now.
 pub struct Check {
     label: String,
-    answers: [Answered; 2],
+    answers: Vec<Answered>,
 }
 
 pub struct Answered {
@@ -132,7 +133,7 @@ impl Page {
         Page {
             lead: words::lead(case, language),
             reply: reply_lines(case),
-            facts: facts(case, labels),
+            facts: facts(case, language),
             checks: checks(case, now, labels),
             all_well: (todo.is_empty() && was_about_dns && is_known).then(|| words::all_well(case, language)),
             tips: in_words(todo),
@@ -149,9 +150,11 @@ impl Page {
 }
 
 impl Check {
-    fn new(label: impl Into<String>, labels: &Labels, then: Cell, now: Cell) -> Check {
-        let answers = [Answered { when: labels.then, cell: then }, Answered { when: labels.now, cell: now }];
-        Check { label: label.into(), answers }
+    /// What was not asked then is not shown.
+    fn new(label: impl Into<String>, labels: &Labels, then: Option<Cell>, now: Cell) -> Check {
+        let then = then.map(|cell| Answered { when: labels.then, cell });
+        let now = Answered { when: labels.now, cell: now };
+        Check { label: label.into(), answers: then.into_iter().chain([now]).collect() }
     }
 }
 
@@ -213,7 +216,8 @@ fn reply_lines(case: &Case) -> Vec<String> {
     case.reply.lines.iter().map(|line| format!("{}{mark} {line}", case.reply.code)).collect()
 }
 
-fn facts(case: &Case, labels: &'static Labels) -> Vec<Fact> {
+fn facts(case: &Case, language: Language) -> Vec<Fact> {
+    let labels = words::labels(language);
     let mut facts = Vec::new();
     let mut fact = |label, value: String| {
         if !value.is_empty() {
@@ -229,18 +233,16 @@ fn facts(case: &Case, labels: &'static Labels) -> Vec<Fact> {
         fact(labels.first_try, words::moment(wait.first_try));
         fact(labels.ready, words::moment(wait.ready));
     }
-    let found = |is_one: fn(&str) -> bool| {
-        let found = case.findings.iter().filter(|finding| is_one(&finding.id));
-        let text = found.map(|finding| match (finding.id.as_str(), finding.evidence.as_str()) {
-            ("listed", evidence) => evidence.to_owned(),
-            (id, "") => id.to_owned(),
-            (id, evidence) => format!("{id} ({evidence})"),
-        });
-        text.collect::<Vec<_>>().join(", ")
+    let (listed, others): (Vec<_>, Vec<_>) = case.findings.iter().partition(|finding| finding.id == "listed");
+    fact(labels.lists, listed.iter().map(|finding| finding.evidence.as_str()).collect::<Vec<_>>().join(", "));
+    let (results, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|finding| is_authentication(&finding.id));
+    fact(labels.also, others.iter().filter_map(|finding| words::finding(&finding.id, language)).collect::<Vec<_>>().join(", "));
+    let result = |finding: &&Finding| match finding.evidence.as_str() {
+        "" => finding.id.replacen('-', " ", 1),
+        evidence => format!("{} ({evidence})", finding.id.replacen('-', " ", 1)),
     };
-    fact(labels.lists, found(|id| id == "listed"));
-    fact(labels.also, found(|id| id != "listed" && !is_authentication(id)));
-    fact("SPF, DKIM, DMARC", if case.results.is_empty() { found(is_authentication) } else { case.results.clone() });
+    let results = results.iter().map(result).collect::<Vec<_>>().join(", ");
+    fact("SPF, DKIM, DMARC", if case.results.is_empty() { results } else { case.results.clone() });
     facts
 }
 
@@ -249,19 +251,23 @@ fn is_authentication(id: &str) -> bool {
 }
 
 fn checks(case: &Case, now: &DnsNow, labels: &Labels) -> Vec<Check> {
-    let mut checks = vec![name(case, now, labels), leads_back(case, now, labels)];
+    let mut checks = vec![name(case, now, labels)];
+    checks.extend(leads_back(case, now, labels));
     if !case.helo.is_empty() {
         checks.push(greeting(case, now, labels));
     }
     let Some(domain) = &now.domain else { return checks };
-    let result = |kind: &str| case.findings.iter().find_map(|finding| finding.id.strip_prefix(kind).map(str::to_owned));
-    let then = |kind: &str| match result(kind) {
-        Some(result) if result == "pass" => Cell::new(result, Mark::Good),
-        Some(result) if result == "fail" => Cell::new(result, Mark::Bad),
-        Some(result) => Cell::new(result, Mark::Plain),
-        None => Cell::new(labels.not_known, Mark::Plain),
+    let then = |kind: &str| {
+        let result = case.findings.iter().find_map(|finding| finding.id.strip_prefix(kind))?;
+        let mark = match result {
+            "pass" => Mark::Good,
+            "fail" => Mark::Bad,
+            _ => Mark::Plain,
+        };
+        Some(Cell::new(result, mark))
     };
-    let spf = shown(&now.spf, labels, |records| Cell::new(records.join("\n"), if records.len() > 1 { Mark::Bad } else { Mark::Plain }));
+    let spf =
+        shown(&now.spf, labels, |records| Cell::new(records.join("\n"), if records.len() > 1 { Mark::Bad } else { Mark::Plain }));
     let dmarc = shown(&now.dmarc, labels, |(_, record)| Cell::new(record, Mark::Plain));
     checks.push(Check::new(format!("SPF: {domain}"), labels, then("spf-"), spf));
     checks.push(Check::new(format!("DMARC: {domain}"), labels, then("dmarc-"), dmarc));
@@ -271,9 +277,8 @@ fn checks(case: &Case, now: &DnsNow, labels: &Labels) -> Vec<Check> {
 fn name(case: &Case, now: &DnsNow, labels: &Labels) -> Check {
     let nothing_then = case.has("no-reverse-name") || (case.kind == Kind::NoReverseName && case.reply.is_permanent());
     let then = match &case.name {
-        Some(name) => Cell::new(name.to_string(), Mark::Plain),
-        None if nothing_then => Cell::new(labels.none, Mark::Bad),
-        None => Cell::new(labels.not_known, Mark::Plain),
+        Some(name) => Some(Cell::new(name.to_string(), Mark::Plain)),
+        None => nothing_then.then(|| Cell::new(labels.none, Mark::Bad)),
     };
     let names = shown(&now.names, labels, |names| {
         Cell::new(names.iter().map(|named| named.name.to_string()).collect::<Vec<_>>().join("\n"), Mark::Good)
@@ -283,19 +288,21 @@ fn name(case: &Case, now: &DnsNow, labels: &Labels) -> Check {
     Check::new(labels.name, labels, then, now)
 }
 
-fn leads_back(case: &Case, now: &DnsNow, labels: &Labels) -> Check {
-    let then = case.name.as_ref().map(|_| case.confirmed);
-    let is_so = match &now.names {
+/// `None`: there never was a name.
+fn leads_back(case: &Case, now: &DnsNow, labels: &Labels) -> Option<Check> {
+    let then = case.name.as_ref().map(|_| Cell::yes_or_no(Some(case.confirmed), labels));
+    let now = match &now.names {
         Answer::Found(_) if now.confirmed().is_some() => Some(true),
         Answer::Found(names) if names.iter().all(|named| named.leads_back == Some(false)) => Some(false),
+        Answer::Nothing if then.is_none() => return None,
         _ => None,
     };
-    Check::new(labels.leads_back, labels, Cell::yes_or_no(then, labels), Cell::yes_or_no(is_so, labels))
+    Some(Check::new(labels.leads_back, labels, then, Cell::yes_or_no(now, labels)))
 }
 
 fn greeting(case: &Case, now: &DnsNow, labels: &Labels) -> Check {
-    let wrong_then = case.kind == Kind::Helo || case.findings.iter().any(|finding| finding.id.starts_with("helo-"));
-    let then = Cell::yes_or_no(wrong_then.then_some(false), labels);
+    let was_wrong = case.kind == Kind::Helo || case.findings.iter().any(|finding| finding.id.starts_with("helo-"));
+    let then = was_wrong.then(|| Cell::yes_or_no(Some(false), labels));
     let now = match (&now.helo, &now.helo_addresses) {
         (None, _) => Cell::new(labels.not_a_name, Mark::Bad),
         (_, Answer::Unknown) => Cell::new(labels.no_answer, Mark::Plain),

@@ -11,32 +11,64 @@ use crate::mail::{Domain, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// Greylisting: nothing has to be done; from then on the message is taken.
-    Wait { ready: Option<Timestamp> },
+    Wait {
+        ready: Option<Timestamp>,
+    },
     /// The client has no PTR: its provider sets it.
-    Pointer { records: Vec<String> },
+    Pointer {
+        records: Vec<String>,
+    },
     /// The name does not lead back.
-    Forward { name: Domain, records: Vec<String> },
+    Forward {
+        name: Domain,
+        records: Vec<String>,
+    },
     /// The name looks like a subscriber's line.
-    Dynamic { records: Vec<String> },
-    /// What the server calls itself is no name, or does not lead to it. `say`: a name that would do.
-    Helo { say: String, records: Vec<String> },
-    Spf { domain: Domain, records: Vec<String>, change: SpfChange },
+    Dynamic {
+        records: Vec<String>,
+    },
+    /// What the server calls itself is no name, or does not lead to it. `say`: what would do, where it says something else.
+    Helo {
+        say: Option<String>,
+        records: Vec<String>,
+    },
+    Spf {
+        domain: Domain,
+        records: Vec<String>,
+        change: SpfChange,
+    },
     /// More than one SPF record is an error (RFC 7208 §4.5).
-    SpfTwice { domain: Domain },
+    SpfTwice {
+        domain: Domain,
+    },
     /// The message was not the author's domain's own, as its DMARC record says.
-    Align { domain: Option<Domain> },
+    Align,
     /// There is no DMARC record; worth having.
-    Dmarc { domain: Domain, records: Vec<String> },
+    Dmarc {
+        domain: Domain,
+        records: Vec<String>,
+    },
     /// Only the list's keeper takes somebody off.
-    Delist { zone: String },
+    Delist {
+        zone: String,
+    },
     SlowDown,
     Recipient,
     /// The domain's mail goes elsewhere: its MX records say where.
     Relay,
     Virus,
     Spam,
-    /// The address of the postmaster is in the reply of the house: to be asked.
+    /// Nothing is known that would help: the postmaster may know.
     Ask,
+}
+
+impl Advice {
+    fn records(&self) -> &[String] {
+        match self {
+            Advice::Pointer { records } | Advice::Forward { records, .. } | Advice::Dynamic { records } => records,
+            _ => &[],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +82,10 @@ pub enum SpfChange {
 /// All that can be done.
 pub fn advice(case: &Case, now: &DnsNow) -> Vec<Advice> {
     let mut advice: Vec<_> = for_the_reason(case).into_iter().collect();
-    advice.extend(for_names(case, now));
-    advice.extend(for_the_greeting(case, now));
+    let names = for_names(case, now);
+    let published: Vec<_> = names.iter().flat_map(Advice::records).cloned().collect();
+    advice.extend(names);
+    advice.extend(for_the_greeting(case, now, &published));
     advice.extend(for_lists(case));
     advice.extend(for_spf(case, now));
     if let (Answer::Nothing, Some(domain)) = (&now.dmarc, &now.domain) {
@@ -70,7 +104,7 @@ fn for_the_reason(case: &Case) -> Option<Advice> {
         Kind::Limits | Kind::Banned => Some(Advice::SlowDown),
         Kind::Relay => Some(Advice::Relay),
         Kind::Recipient => Some(Advice::Recipient),
-        Kind::Dmarc => Some(Advice::Align { domain: case.sender.clone() }),
+        Kind::Dmarc => Some(Advice::Align),
         Kind::Spam => Some(Advice::Spam),
         Kind::Virus => Some(Advice::Virus),
         _ => None,
@@ -93,15 +127,18 @@ fn for_names(case: &Case, now: &DnsNow) -> Option<Advice> {
     }
 }
 
-fn for_the_greeting(case: &Case, now: &DnsNow) -> Option<Advice> {
+/// `published`: records that were advised already.
+fn for_the_greeting(case: &Case, now: &DnsNow, published: &[String]) -> Option<Advice> {
     let leads_here = now.helo_leads_to(case.client);
     if case.helo.is_empty() || (now.helo.is_some() && leads_here != Some(false)) {
         return None;
     }
     let host = host_name(case, now.confirmed());
+    let say = (now.helo.as_ref() != Some(&host)).then(|| format!("EHLO {host}"));
     // A name that is confirmed needs no further record.
-    let records = if now.confirmed() == Some(&host) { Vec::new() } else { vec![forward(&host, case.client)] };
-    Some(Advice::Helo { say: format!("EHLO {host}"), records })
+    let is_needed = |record: &String| now.confirmed() != Some(&host) && !published.contains(record);
+    let records: Vec<_> = Some(forward(&host, case.client)).filter(is_needed).into_iter().collect();
+    (say.is_some() || !records.is_empty()).then_some(Advice::Helo { say, records })
 }
 
 fn for_lists(case: &Case) -> Vec<Advice> {
@@ -162,8 +199,8 @@ fn forward(name: &Domain, client: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Finding, Reply};
     use crate::checks::cases::now::Named;
+    use crate::mail::{Finding, Reply};
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
 
@@ -192,7 +229,7 @@ mod tests {
         let expected = Advice::Pointer { records: records.map(str::to_owned).to_vec() };
         assert_eq!(advice(&case(&Reply::no_reverse_name()), &now), [expected]);
         let v6 = Case::sample("2001:db8::1", NOW, &Reply::no_reverse_name());
-        let [Advice::Pointer { records }, Advice::Helo { .. }] = &advice(&v6, &now)[..] else { panic!("{:?}", advice(&v6, &now)) };
+        let [Advice::Pointer { records }] = &advice(&v6, &now)[..] else { panic!("{:?}", advice(&v6, &now)) };
         assert!(records[0].ends_with("8.b.d.0.1.0.0.2.ip6.arpa. PTR mail.sender.example."), "{records:?}");
         assert_eq!(records[1], "mail.sender.example. AAAA 2001:db8::1");
     }
@@ -226,19 +263,26 @@ mod tests {
     #[test]
     fn a_greeting_is_mended_with_a_name_that_is_confirmed() {
         let now = DnsNow { helo: None, helo_addresses: Answer::NotAsked, ..in_order() };
-        let case = Case { helo: "localhost".to_owned(), ..case(&Reply::helo_mismatch("localhost", "192.0.2.4".parse().unwrap())) };
-        let say = "EHLO mail.sender.example".to_owned();
+        let case =
+            Case { helo: "localhost".to_owned(), ..case(&Reply::helo_mismatch("localhost", "192.0.2.4".parse().unwrap())) };
+        let say = Some("EHLO mail.sender.example".to_owned());
         assert_eq!(advice(&case, &now), [Advice::Helo { say, records: Vec::new() }]);
         let now = DnsNow { names: Answer::Unknown, ..now };
         let case = Case { helo: "[192.0.2.9]".to_owned(), sender: None, ..case };
         let [Advice::Helo { say, records }] = &advice(&case, &now)[..] else { panic!("{:?}", advice(&case, &now)) };
-        assert_eq!((say.as_str(), records[0].as_str()), ("EHLO mail.your-domain.example", "mail.your-domain.example. A 192.0.2.4"));
+        assert_eq!(say.as_deref(), Some("EHLO mail.your-domain.example"));
+        assert_eq!(records[..], ["mail.your-domain.example. A 192.0.2.4".to_owned()]);
+        let elsewhere =
+            DnsNow { helo_addresses: Answer::Found(vec!["192.0.2.9".parse().unwrap()]), names: Answer::Unknown, ..in_order() };
+        let records = vec!["mail.sender.example. A 192.0.2.4".to_owned()];
+        let case = Case { helo: "mail.sender.example".to_owned(), ..case };
+        assert_eq!(advice(&case, &elsewhere), [Advice::Helo { say: None, records }], "it says the right name already");
     }
 
     #[test]
     fn spf_is_proposed_new_or_with_the_client_added() {
         let spf = |case: &Case, spf| match &advice(case, &DnsNow { spf, ..in_order() })[..] {
-            [Advice::Align { .. }, Advice::Spf { records, .. }] => records[0].clone(),
+            [Advice::Align, Advice::Spf { records, .. }] => records[0].clone(),
             other => format!("{other:?}"),
         };
         let record = |text: &str| Answer::Found(vec![text.to_owned()]);
@@ -250,7 +294,11 @@ mod tests {
             "sender.example. TXT \"v=spf1 ip4:192.0.2.4 mx include:out.example ~all\""
         );
         assert_eq!(advice(&failed, &DnsNow { spf: record("v=spf1 ip4:192.0.2.4 -all"), ..in_order() }).len(), 1);
-        assert_eq!(advice(&case, &DnsNow { spf: record("v=spf1 mx -all"), ..in_order() }).len(), 1, "nothing says that it failed");
+        assert_eq!(
+            advice(&case, &DnsNow { spf: record("v=spf1 mx -all"), ..in_order() }).len(),
+            1,
+            "nothing says that it failed"
+        );
         let twice = Answer::Found(vec!["v=spf1 a".to_owned(), "v=spf1 b".to_owned()]);
         assert!(matches!(advice(&case, &DnsNow { spf: twice, ..in_order() })[..], [_, Advice::SpfTwice { .. }]));
     }

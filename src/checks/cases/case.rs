@@ -244,7 +244,8 @@ mod tests {
         for (reply, kind) in kinds {
             assert_eq!(Kind::of(&reply), Some(kind), "{reply}");
         }
-        for reply in [Reply::ok(), Reply::disk_full(), Reply::local_error(), Reply::too_many_recipients(), Reply::shutting_down()] {
+        for reply in [Reply::ok(), Reply::disk_full(), Reply::local_error(), Reply::too_many_recipients(), Reply::shutting_down()]
+        {
             assert_eq!(Kind::of(&reply), None, "{reply}");
         }
     }
