@@ -215,10 +215,10 @@ fn names(seen: &mut Seen, now: &DnsNow, client: &Client, modes: &CheckModes) {
     if client.helo.is_empty() {
         return seen.row("EHLO", "not given (--helo)", Is::Neither, "");
     }
-    let is = if now.helo.is_none() { Is::Bad } else { Is::of(now.helo_leads_to(client.address)) };
-    let (text, _) = match &now.helo {
-        None => ("no full name".to_owned(), Is::Bad),
-        Some(_) => in_words(&now.helo_addresses, |found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    let is = if now.helo_addresses == Answer::NotAsked { Is::Bad } else { Is::of(now.helo_leads_to(client.address)) };
+    let (text, _) = match &now.helo_addresses {
+        Answer::NotAsked => ("no full name".to_owned(), Is::Bad),
+        _ => in_words(&now.helo_addresses, |found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
     let reply = Reply::helo_mismatch(&client.helo, client.address);
     seen.row("EHLO", format!("{}: {text}", client.helo), is, if_bad(modes.helo, is, reply));

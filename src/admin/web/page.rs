@@ -304,7 +304,7 @@ fn greeting(case: &Case, now: &DnsNow, labels: &Labels) -> Check {
     let was_wrong = case.kind == Kind::Helo || case.findings.iter().any(|finding| finding.id.starts_with("helo-"));
     let then = was_wrong.then(|| Cell::yes_or_no(Some(false), labels));
     let now = match (&now.helo, &now.helo_addresses) {
-        (None, _) => Cell::new(labels.not_a_name, Mark::Bad),
+        (None, Answer::NotAsked) => Cell::new(labels.not_a_name, Mark::Bad),
         (_, Answer::Unknown) => Cell::new(labels.no_answer, Mark::Plain),
         _ => Cell::yes_or_no(now.helo_leads_to(case.client), labels),
     };

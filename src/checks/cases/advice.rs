@@ -130,7 +130,8 @@ fn for_names(case: &Case, now: &DnsNow) -> Option<Advice> {
 /// `published`: records that were advised already.
 fn for_the_greeting(case: &Case, now: &DnsNow, published: &[String]) -> Option<Advice> {
     let leads_here = now.helo_leads_to(case.client);
-    if case.helo.is_empty() || (now.helo.is_some() && leads_here != Some(false)) {
+    let is_fine = leads_here == Some(true) || (now.helo.is_some() && leads_here.is_none());
+    if case.helo.is_empty() || is_fine {
         return None;
     }
     let host = host_name(case, now.confirmed());
@@ -267,6 +268,9 @@ mod tests {
             Case { helo: "localhost".to_owned(), ..case(&Reply::helo_mismatch("localhost", "192.0.2.4".parse().unwrap())) };
         let say = Some("EHLO mail.sender.example".to_owned());
         assert_eq!(advice(&case, &now), [Advice::Helo { say, records: Vec::new() }]);
+        let literal = Case { helo: "[192.0.2.4]".to_owned(), ..case.clone() };
+        let found = Answer::Found(vec!["192.0.2.4".parse().unwrap()]);
+        assert_eq!(advice(&literal, &DnsNow { helo_addresses: found, ..now.clone() }), []);
         let now = DnsNow { names: Answer::Unknown, ..now };
         let case = Case { helo: "[192.0.2.9]".to_owned(), sender: None, ..case };
         let [Advice::Helo { say, records }] = &advice(&case, &now)[..] else { panic!("{:?}", advice(&case, &now)) };

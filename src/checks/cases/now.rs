@@ -54,7 +54,7 @@ pub struct Named {
 pub struct DnsNow {
     pub at: Timestamp,
     pub names: Answer<Vec<Named>>,
-    /// The EHLO name as a name, and its addresses.
+    /// The EHLO name as a name, and its addresses. A literal is no name, but has an address.
     pub helo: Option<Domain>,
     pub helo_addresses: Answer<Vec<IpAddr>>,
     /// Whose SPF and DMARC records these are.
@@ -71,7 +71,7 @@ impl DnsNow {
         let domain = sender.domain.cloned().or_else(|| helo.clone());
         let (names, helo_addresses, spf, dmarc) = tokio::join!(
             in_time(clock, names(resolver, client)),
-            in_time(clock, addresses(resolver, helo.as_ref())),
+            in_time(clock, addresses(resolver, sender.helo, helo.as_ref())),
             in_time(clock, spf(resolver, domain.as_ref())),
             in_time(clock, dmarc(resolver, domain.as_ref())),
         );
@@ -97,6 +97,13 @@ impl DnsNow {
 /// An EHLO name that is one: a domain of more than one label. `[192.0.2.4]` is none.
 pub(super) fn full_name(helo: &str) -> Option<Domain> {
     Domain::parse(helo).ok().filter(|name| name.as_str().contains('.'))
+}
+
+/// `[192.0.2.4]`, `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3).
+fn literal(helo: &str) -> Option<IpAddr> {
+    let inside = helo.strip_prefix('[')?.strip_suffix(']')?;
+    let v6 = inside.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).and_then(|_| inside.get(5..));
+    v6.unwrap_or(inside).parse().ok()
 }
 
 /// The name under which the PTR record of an address stands (RFC 1035 §3.5, RFC 3596 §2.5), with its final dot.
@@ -140,8 +147,8 @@ async fn names(resolver: &dyn Resolver, client: IpAddr) -> Answer<Vec<Named>> {
     Answer::Found(named)
 }
 
-async fn addresses(resolver: &dyn Resolver, name: Option<&Domain>) -> Answer<Vec<IpAddr>> {
-    let Some(name) = name else { return Answer::NotAsked };
+async fn addresses(resolver: &dyn Resolver, helo: &str, name: Option<&Domain>) -> Answer<Vec<IpAddr>> {
+    let Some(name) = name else { return literal(helo).map_or(Answer::NotAsked, |address| Answer::Found(vec![address])) };
     resolver.addresses(name).await.map_or_else(|error| no_answer(&error), Answer::Found)
 }
 
@@ -242,7 +249,9 @@ mod tests {
     async fn what_is_not_there_is_told_from_what_does_not_answer() {
         let nothing = ask(sim::Dns::new(), "[192.0.2.4]", Some("sender.example")).await;
         assert_eq!((&nothing.names, &nothing.spf, &nothing.dmarc), (&Answer::Nothing, &Answer::Nothing, &Answer::Nothing));
-        assert_eq!((&nothing.helo, &nothing.helo_addresses), (&None, &Answer::NotAsked));
+        assert_eq!((&nothing.helo, nothing.helo_leads_to(CLIENT.parse().unwrap())), (&None, Some(true)));
+        assert_eq!(ask(sim::Dns::new(), "[IPv6:2001:db8::1]", None).await.helo_leads_to(CLIENT.parse().unwrap()), Some(false));
+        assert_eq!(ask(sim::Dns::new(), "localhost", None).await.helo_addresses, Answer::NotAsked);
         let fails = sim::Dns::new().fail(CLIENT).fail("sender.example").fail("_dmarc.sender.example").fail("mail.sender.example");
         let unknown = ask(fails, "mail.sender.example", Some("sender.example")).await;
         assert_eq!((&unknown.names, &unknown.spf, &unknown.dmarc), (&Answer::Unknown, &Answer::Unknown, &Answer::Unknown));
