@@ -12,6 +12,7 @@
 
 mod decide;
 mod door;
+mod explain;
 mod limits;
 
 use std::net::IpAddr;
@@ -103,9 +104,24 @@ impl Flow {
         }
     }
 
-    /// Recipient: one of ours that exists, from a client that is welcome, within its limits, and not a first try. A customer's own
-    /// server may write to anybody. Whoever is refused here keeps the mail and can come back.
+    /// Recipient: asked about, and a refusal explained. Whoever is refused here keeps the mail and can come back.
     pub async fn recipient(
+        &self,
+        sid: SessionId,
+        client: &Client,
+        from: &ReversePath,
+        incoming: Incoming,
+    ) -> Result<Recipient, Reply> {
+        let to = explain::written_to(&incoming);
+        match self.recipient_asked(sid, client, from, incoming).await {
+            Err(reply) => Err(self.explained(client, from, to, reply).await),
+            taken => taken,
+        }
+    }
+
+    /// One of ours that exists, from a client that is welcome, within its limits, and not a first try. A customer's own server may
+    /// write to anybody.
+    async fn recipient_asked(
         &self,
         sid: SessionId,
         client: &Client,
@@ -302,6 +318,7 @@ impl Flow {
             return Reply::queued(envelope.id);
         };
         let reply = refusals.first().map_or_else(Reply::local_error, |reply| (*reply).clone());
+        let reply = self.explained_content(envelope, &judgement.authentication, reply).await;
         self.record(envelope, judgement, decisions).await;
         reply
     }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{BanReport, DomainView, GreylistReport, Message, MessageList, ReloadReport, Status, SteeringReport};
 use super::operations::{OperationError, Operations, Selection};
 use super::output::printable;
+use super::seen::{ClientQuery, Seen};
 use super::selection::{any_network, bounce_text, duration, moment, reroute};
 use crate::checks::{Ban, GreylistRecord, GreylistStatistics, Identity, LostTry, WhichLost};
 use crate::mail::{Address, Domain, QueueId};
@@ -72,6 +73,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/bans/add", post(ban_add))
         .route("/v1/bans/lift", post(ban_lift))
         .merge(recipients::routes())
+        .route("/v1/check-client", get(check_client))
         .route("/v1/trace", get(trace))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
@@ -371,6 +373,10 @@ async fn ban_lift(State(operations): Shared, Operator(by): Operator, Given(order
         _ => return Err(misunderstood("which? Give exactly one of network and all".to_owned())),
     };
     to_its_end(async move { operations.ban_lift(network, &by).await }).await
+}
+
+async fn check_client(State(operations): Shared, Asked(query): Asked<ClientQuery>) -> Answer<Seen> {
+    Ok(Json(operations.check_client(query).await?))
 }
 
 async fn trace(State(operations): Shared, Asked(query): Asked<TraceQuery>) -> Answer<Vec<Line>> {

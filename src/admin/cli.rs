@@ -4,6 +4,7 @@
 //! `rules`, which need none. `serve` is not run here: `main` hands it to the daemon.
 
 mod ban;
+mod check_client;
 pub mod domain;
 mod greylist;
 mod message;
@@ -55,6 +56,8 @@ pub enum Command {
     Serve,
     /// Check the configuration, then DNS, next hops, virus scanner and files
     Check(CheckArguments),
+    /// What the gateway thinks of a client at this moment, and why
+    CheckClient(check_client::Arguments),
     /// How the gateway is doing
     Status,
     /// Put a changed configuration in force; one with mistakes changes nothing
@@ -144,6 +147,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve => Err(Failure::Usage("serve is the daemon's".to_owned())),
         Command::Check(arguments) => super::check::run(context, &arguments).await,
+        Command::CheckClient(arguments) => check_client::run(context, &arguments).await,
         Command::Status => status::run(context).await,
         Command::Reload => status::reload(context).await,
         Command::Queue(command) => queue::run(context, command).await,
@@ -256,6 +260,8 @@ mod tests {
             "--config /tmp/x.toml serve",
             "check --offline",
             "check --strict --json",
+            "check-client 192.0.2.7",
+            "check-client 2001:db8::1 --helo mail.sender.example --from joe@sender.example --to jane@customer.example --json",
             "status --json",
             "reload",
             "queue list",
@@ -344,6 +350,8 @@ mod tests {
             "recipient check joe",
             "domain show a..b",
             "trace",
+            "check-client sender.example",
+            "check-client 192.0.2.7 --to jane",
             "serve --json",
             "serve --frobnicate",
         ] {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::api::{self, Peer};
 use super::operations::Operations;
+use super::web::{self, HttpPeer};
 
 /// Connections at a time, for each of the two. More wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -57,7 +58,7 @@ async fn serve_router_on_socket(
     ended
 }
 
-/// Offers `/metrics` and `/healthz`, until `shutdown`.
+/// Offers `/metrics`, `/healthz` and the explanation pages, until `shutdown`.
 pub async fn serve_http(
     listener: TcpListener,
     operations: Arc<Operations>,
@@ -65,7 +66,8 @@ pub async fn serve_http(
 ) -> io::Result<()> {
     let (stopping, stopped) = oneshot::channel();
     let listener = Bounded::new(listener, Some(IDLE_MAX));
-    let serving = axum::serve(listener, api::health_router(operations).into_make_service());
+    let router = api::health_router(Arc::clone(&operations)).merge(web::router(operations));
+    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<HttpPeer>());
     within_stop_wait(serving.with_graceful_shutdown(announced(shutdown, stopping)).into_future(), stopped).await
 }
 
@@ -209,6 +211,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded<UnixListener>>) -> Peer {
         Peer { uid: stream.io().stream.peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded<TcpListener>>> for HttpPeer {
+    fn connect_info(stream: IncomingStream<'_, Bounded<TcpListener>>) -> HttpPeer {
+        HttpPeer(*stream.remote_addr())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every request, wherever it comes from, ends in one method of [`Operations`]; nothing else touches the queue for an
 //! operator. [`api`] offers the operations over a private unix socket and the health of the gateway over TCP, [`client`] and
-//! [`cli`] are the other end of the socket, [`check`] looks at a configuration before it is used.
+//! [`cli`] are the other end of the socket, [`check`] looks at a configuration before it is used. `web`, beside the health, has the
+//! pages for strangers that explain refusals.
 //!
 //! Nothing here decides what becomes of mail by itself. When the socket cannot be opened the gateway does not start: a
 //! gateway that nobody can steer must not take mail. An operator who goes away in the middle stops nothing: a steering that
@@ -17,7 +18,9 @@ pub mod listen;
 pub mod operations;
 pub mod output;
 pub mod recipients;
+pub mod seen;
 pub mod selection;
+mod web;
 
 pub use listen::{serve_http, serve_socket};
 pub use operations::{OperationError, Operations, Reload};

@@ -18,12 +18,10 @@ use super::answers::{
     SteeringReport,
 };
 pub use super::selection::Selection;
-use crate::checks::{
-    Ban, DAYS_MAX, Greylist, GreylistRecord, GreylistStatistics, Identity, Limiter, LostTry, RecipientDirectory, WhichLost,
-};
+use crate::checks::{Ban, Checks, DAYS_MAX, GreylistRecord, GreylistStatistics, Identity, LostTry, WhichLost};
 use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
-use crate::outside::{Clock, Pending, Scanner};
+use crate::outside::{Clock, Pending, Resolver, Scanner};
 use crate::queue::{By, Extension, Longer, Mode, Queue, Selector, Steer};
 use crate::store::{Account, Entry, History, Store, StoreError, Verification};
 use crate::telemetry::{Line, Metrics};
@@ -47,9 +45,8 @@ const HEADER_SHOWN: usize = 300;
 /// The gateway as its operators see it. The daemon fills it in.
 pub struct Operations {
     pub queue: Queue,
-    pub greylist: Greylist,
-    pub limiter: Limiter,
-    pub recipients: RecipientDirectory,
+    pub checks: Checks,
+    pub resolver: Arc<dyn Resolver>,
     pub history: History,
     pub store: Store,
     pub config: Current,
@@ -123,14 +120,14 @@ impl Operations {
 
     /// `/metrics`; the numbers of ledger, spool, greylist and callouts are taken when they are asked for.
     pub fn metrics_text(&self) -> String {
-        self.metrics.greylist(self.greylist.waiting(), self.greylist.lost_since_start());
+        self.metrics.greylist(self.checks.greylist.waiting(), self.checks.greylist.lost_since_start());
         for line in self.store.ledger() {
             for (state, recipients) in line.account.named() {
                 self.metrics.ledger(&line.domain, state, recipients);
             }
         }
         self.metrics.index_behind.set(self.store.spool_stats().index_behind as i64);
-        for (result, count) in self.recipients.callouts() {
+        for (result, count) in self.checks.recipients.callouts() {
             self.metrics.callouts(result, count);
         }
         self.metrics.render()
@@ -194,26 +191,26 @@ impl Operations {
     }
 
     pub async fn greylist_list(&self, limit: usize) -> Answer<Vec<GreylistRecord>> {
-        Ok(self.greylist.list(self.clock.now(), limit.clamp(1, LIST_MAX)).await)
+        Ok(self.checks.greylist.list(self.clock.now(), limit.clamp(1, LIST_MAX)).await)
     }
 
     /// The newest ones.
     pub async fn ban_list(&self, limit: usize) -> Answer<Vec<Ban>> {
-        let mut bans = self.limiter.bans(self.clock.now());
+        let mut bans = self.checks.limiter.bans(self.clock.now());
         Ok(bans.split_off(bans.len().saturating_sub(limit.clamp(1, LIST_MAX))))
     }
 
     pub async fn greylist_stats(&self, days: usize) -> Answer<GreylistStatistics> {
         let now = self.clock.now();
         // What is over must not count as waited for.
-        self.greylist.sweep(now).await;
-        Ok(self.greylist.statistics(days.clamp(1, DAYS_MAX), now).await)
+        self.checks.greylist.sweep(now).await;
+        Ok(self.checks.greylist.statistics(days.clamp(1, DAYS_MAX), now).await)
     }
 
     pub async fn greylist_lost(&self, which: WhichLost, limit: usize) -> Answer<Vec<LostTry>> {
         let now = self.clock.now();
-        self.greylist.sweep(now).await;
-        Ok(self.greylist.lost(now, limit.clamp(1, LIST_MAX), which).await)
+        self.checks.greylist.sweep(now).await;
+        Ok(self.checks.greylist.lost(now, limit.clamp(1, LIST_MAX), which).await)
     }
 
     /// The mail log of one message, session or address.
@@ -310,13 +307,13 @@ impl Operations {
     }
 
     pub async fn greylist_allow(&self, identity: Identity, by: &str) -> Answer<GreylistReport> {
-        self.greylist.allow(&self.config.load_full().greylist, &identity, self.clock.now()).await;
+        self.checks.greylist.allow(&self.config.load_full().greylist, &identity, self.clock.now()).await;
         tracing::info!(%identity, by, "greylist: allowed by an operator");
         Ok(GreylistReport { identity: identity.to_string(), forgotten: 0 })
     }
 
     pub async fn greylist_forget(&self, identity: Identity, by: &str) -> Answer<GreylistReport> {
-        let forgotten = self.greylist.forget(&identity).await;
+        let forgotten = self.checks.greylist.forget(&identity).await;
         tracing::info!(%identity, by, forgotten, "greylist: forgotten by an operator");
         Ok(GreylistReport { identity: identity.to_string(), forgotten })
     }
@@ -328,15 +325,15 @@ impl Operations {
         if network.prefix_len() == 0 {
             return Err(OperationError::Invalid("that would be everybody".to_owned()));
         }
-        let ban = self.limiter.ban(network, length, why, by, self.clock.now()).await;
+        let ban = self.checks.limiter.ban(network, length, why, by, self.clock.now()).await;
         tracing::info!(network = %ban.network, by, until = %ban.until, why, "banned by an operator");
         Ok(ban)
     }
 
     /// `None`: all bans. An address whose ban is that of a network around it is an error: others would be let in, too.
     pub async fn ban_lift(&self, network: Option<IpNet>, by: &str) -> Answer<BanReport> {
-        let mut lifted = self.limiter.lift(network).await;
-        let around = network.and_then(|network| self.limiter.ban_of(network.addr(), self.clock.now()));
+        let mut lifted = self.checks.limiter.lift(network).await;
+        let around = network.and_then(|network| self.checks.limiter.ban_of(network.addr(), self.clock.now()));
         if let (Some(network), Some(around)) = (network, around) {
             let around = around.network;
             return Err(OperationError::Refused(format!("{network} is banned with all of {around}; lift that")));

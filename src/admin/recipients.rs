@@ -72,8 +72,8 @@ impl Operations {
         let config = self.config.load_full();
         let Some(settings) = config.domain(domain) else { return Err(not_served(domain)) };
         let limit = limit.clamp(1, LIST_MAX);
-        let (listed, count) = self.recipients.listed(&config, domain, limit).await;
-        let remembered = self.recipients.remembered(domain, limit + 1).await;
+        let (listed, count) = self.checks.recipients.listed(&config, domain, limit).await;
+        let remembered = self.checks.recipients.remembered(domain, limit + 1).await;
         let listed = listed.into_iter().map(|(local, source)| RecipientLine {
             address: written(&local, domain),
             state: "exists".to_owned(),
@@ -89,7 +89,7 @@ impl Operations {
         Ok(RecipientList {
             check: check_word(settings.recipients.check).to_owned(),
             listed: count,
-            takes_everything: self.recipients.takes_everything(domain).await,
+            takes_everything: self.checks.recipients.takes_everything(domain).await,
             recipients,
             more,
         })
@@ -100,7 +100,7 @@ impl Operations {
         let config = self.config.load_full();
         let domain = address.domain().filter(|domain| config.domain(domain).is_some());
         let Some(domain) = domain else { return Err(not_served(address.host())) };
-        let existence = self.recipients.exists(&config, address, self.queue.is_away(domain)).await;
+        let existence = self.checks.recipients.exists(&config, address, self.queue.is_away(domain)).await;
         Ok(RecipientVerdict {
             address: address.to_string(),
             answer: existence.as_str().to_owned(),
@@ -113,7 +113,7 @@ impl Operations {
     pub async fn recipient_add(&self, addresses: Vec<Address>, by: &str) -> Answer<RecipientReport> {
         let config = self.config.load_full();
         let domains = self.domains_of(&addresses)?;
-        let changed = self.recipients.add(&config, addresses).await?;
+        let changed = self.checks.recipients.add(&config, addresses).await?;
         tracing::info!(changed, by, "recipients: added by an operator");
         let unchecked = domains
             .iter()
@@ -130,11 +130,11 @@ impl Operations {
     pub async fn recipient_remove(&self, addresses: Vec<Address>, by: &str) -> Answer<RecipientReport> {
         let config = self.config.load_full();
         let named = addresses.clone();
-        let changed = self.recipients.remove(&config, addresses).await?;
+        let changed = self.checks.recipients.remove(&config, addresses).await?;
         let mut still = Vec::new();
         for address in &named {
-            self.recipients.forget(address).await;
-            if self.recipients.is_listed(&config, address).await {
+            self.checks.recipients.forget(address).await;
+            if self.checks.recipients.is_listed(&config, address).await {
                 still.push(address.to_string());
             }
         }
@@ -149,7 +149,7 @@ impl Operations {
 
     /// Forgets what the server told of an address, so that it is asked again.
     pub async fn recipient_forget(&self, address: &Address, by: &str) -> Answer<RecipientReport> {
-        let forgotten = self.recipients.forget(address).await;
+        let forgotten = self.checks.recipients.forget(address).await;
         tracing::info!(%address, by, forgotten, "recipients: forgotten by an operator");
         Ok(RecipientReport { changed: usize::from(forgotten), note: String::new() })
     }

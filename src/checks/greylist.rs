@@ -170,6 +170,21 @@ impl Greylist {
     }
 
     /// Cheap questions first; SPF and what DKIM said before are asked last, and add to what is proven.
+    /// Why it would let them pass at once; `None`: it would ask to come back, if they have not done so. Counts nothing.
+    pub async fn would_pass(
+        &self,
+        settings: &config::Greylist,
+        newcomer: &Newcomer<'_>,
+        spf: SpfProof,
+        now: Timestamp,
+    ) -> Option<Passed> {
+        let Some(sender) = newcomer.sender.address().filter(|_| !is_role(newcomer.recipient)) else {
+            return Some(Passed::Excused);
+        };
+        let mut proven = newcomer.proven();
+        self.passes_at_once(settings, newcomer, sender, &mut proven, async { spf }, now).await
+    }
+
     async fn passes_at_once(
         &self,
         settings: &config::Greylist,

@@ -17,7 +17,7 @@ mod reverse;
 use std::sync::Arc;
 
 pub use authentication::{Authenticator, Spf, SpfResult};
-pub use cases::Cases;
+pub use cases::{Advice, Answer, Case, Cases, DnsNow, Found, Kind, Named, Sender, SpfChange, advice};
 pub use clients::{ClientReport, Clients, DynamicNames, Helo, HeloState};
 pub use door::{Door, Pass};
 pub use greylist::{
@@ -32,7 +32,8 @@ pub use reverse::{Forward, Reverse, ReverseName, ReverseState};
 use crate::outside::{Clock, Resolver, Transport};
 use crate::store::Store;
 
-/// All of them, made once.
+/// All of them, made once. Cloning shares them.
+#[derive(Clone)]
 pub struct Checks {
     pub clients: Clients,
     pub authenticator: Authenticator,
@@ -50,7 +51,7 @@ impl Checks {
             limiter: Limiter::new(store.memory("bans")),
             recipients: RecipientDirectory::new(store, Arc::clone(&clock), resolver, transport),
             greylist: Greylist::new(store.memory("greylist")),
-            cases: Cases::new(store.memory("cases"), clock),
+            cases: Cases::new(store, clock),
         }
     }
 }

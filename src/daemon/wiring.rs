@@ -178,9 +178,8 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
     let Gateway { flow, history, metrics, .. } = gateway;
     admin::Operations {
         queue: flow.queue.clone(),
-        greylist: flow.checks.greylist.clone(),
-        limiter: flow.checks.limiter.clone(),
-        recipients: flow.checks.recipients.clone(),
+        checks: flow.checks.clone(),
+        resolver: Arc::clone(&flow.resolver),
         history: history.clone(),
         store: flow.store.clone(),
         config: Arc::clone(&flow.config),

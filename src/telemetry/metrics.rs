@@ -76,6 +76,9 @@ pub struct Metrics {
     /// kind = failed | delayed; answer = sent | limited | suppressed
     notices: Family<Labels, Counter>,
     history_left_out: Counter,
+    explained: Counter,
+    /// answer = shown | tested | gone | forged | too-many
+    explanations: Family<Labels, Counter>,
     /// domain = a served one, or (notices); state = accepted | waiting | held | quarantined | delivered | bounced | deleted |
     /// rejected | missing
     ledger: Family<Labels, Gauge<i64, AtomicI64>>,
@@ -142,6 +145,8 @@ impl Metrics {
             slowed: Counter::default(),
             notices: Family::default(),
             history_left_out: Counter::default(),
+            explained: Counter::default(),
+            explanations: Family::default(),
             ledger: Family::default(),
             ledger_differences: Gauge::default(),
             index_behind: Gauge::default(),
@@ -199,6 +204,8 @@ impl Metrics {
         let help = "What senders are told of failures and delays, by kind and answer";
         registry.register("notice_answers", help, metrics.notices.clone());
         registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
+        registry.register("explain_links", "Refusals that carried a link to their explanation", metrics.explained.clone());
+        registry.register("explain_pages", "Explanation pages by what they answered", metrics.explanations.clone());
         let help = "What became of every recipient ever accepted, by domain and state";
         registry.register("ledger_recipients", help, metrics.ledger.clone());
         registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
@@ -387,6 +394,16 @@ impl Metrics {
     /// A sender was told, or is not told.
     pub fn noticed(&self, kind: &'static str, answer: &'static str) {
         self.notices.get_or_create(&vec![("kind", kind.to_owned()), ("answer", answer.to_owned())]).inc();
+    }
+
+    /// A refusal carries a link.
+    pub fn explained(&self) {
+        self.explained.inc();
+    }
+
+    /// Somebody followed one.
+    pub fn explanation(&self, answer: &'static str) {
+        self.explanations.get_or_create(&vec![("answer", answer.to_owned())]).inc();
     }
 
     pub(super) fn history_left_out(&self) {

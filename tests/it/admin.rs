@@ -8,14 +8,14 @@ use feedgate::admin::api::{Extend, ListQuery};
 use feedgate::admin::client::{Client, ClientError, exchange};
 use feedgate::admin::operations::Selection;
 use feedgate::admin::{Operations, serve_http, serve_socket, socket_path};
-use feedgate::checks::{Greylist, Limiter, RecipientDirectory};
+use feedgate::checks::Checks;
 use feedgate::config::Config;
 use feedgate::mail::{
     self, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, QueueId, Recipient, SpamLevel, Timestamp, Verdict,
 };
-use feedgate::outside::{Body, Clock, Pending, Scanner, ScannerHealth};
+use feedgate::outside::{Body, Clock, Pending, Resolver, Scanner, ScannerHealth};
 use feedgate::queue::Queue;
-use feedgate::sim::{Dns, Network};
+use feedgate::sim;
 use feedgate::store::{History, RealDisk, ReceivedBody, Store, StoreSettings};
 use feedgate::telemetry::{MailLog, Metrics};
 
@@ -67,11 +67,12 @@ impl House {
         let metrics = Arc::new(Metrics::new());
         let maillog = MailLog::new(Arc::clone(&metrics), None);
         let queue = Queue::load(store.clone(), clock.clone(), Arc::clone(&config), maillog, Arc::clone(&ids)).await.unwrap();
+        let resolver: Arc<dyn Resolver> = Arc::new(sim::Dns::new());
+        let checks = Checks::new(&store, clock.clone(), Arc::clone(&resolver), Arc::new(sim::Network::new()));
         let operations = Operations {
             queue: queue.clone(),
-            greylist: Greylist::new(store.memory("greylist")),
-            limiter: Limiter::new(store.memory("bans")),
-            recipients: RecipientDirectory::new(&store, clock.clone(), Arc::new(Dns::new()), Arc::new(Network::new())),
+            checks,
+            resolver,
             history: History::new(&store),
             store,
             config,

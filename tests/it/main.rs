@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod notices;
 mod outage;
+mod page;
 mod power;
 mod recipients;
 mod relay;
