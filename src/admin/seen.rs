@@ -235,7 +235,7 @@ fn findings(seen: &mut Seen, report: &ClientReport) {
 fn lists(seen: &mut Seen, report: &ClientReport, config: &Config) {
     for list in &config.checks.lists {
         let zone = list.zone.as_str();
-        let listed = report.findings.iter().find(|finding| finding.id == "listed" && finding.evidence.contains(zone));
+        let listed = report.findings.iter().find(|finding| finding.id == "listed" && finding.evidence.starts_with(zone));
         match listed {
             Some(finding) => {
                 let is = if finding.points > 0.0 { Is::Bad } else { Is::Ok };
