@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::checks::Checks;
 use crate::config::{CheckMode, Config, Current};
 use crate::mail::{
-    Authentication, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, Protocol, QueueId, Recipient, Reply,
+    Authentication, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, QueueId, Recipient, Reply,
     ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
 use crate::net::{post_json, run_hook};
@@ -81,25 +81,17 @@ impl Flow {
     /// Connected: the client's name is asked for while the dialogue goes on.
     pub fn connected(&self, address: IpAddr) -> Client {
         self.checks.clients.prefetch(&self.config(), address);
-        Client {
-            address,
-            reverse_name: None,
-            reverse_confirmed: false,
-            helo: String::new(),
-            protocol: Protocol::Smtp,
-            tls: None,
-            findings: Vec::new(),
-        }
+        Client::new(address)
     }
 
     /// Sender. A full disk is said here already, before the client sends a text for nothing; so is that it sends too much.
-    pub fn sender(&self, sid: SessionId, client: &Client, reverse_path: &ReversePath) -> Reply {
+    pub async fn sender(&self, sid: SessionId, client: &Client, reverse_path: &ReversePath) -> Reply {
         let room = if self.store.is_full() { Err(Reply::disk_full()) } else { Ok(()) };
         match room.and_then(|()| self.may_send(client, reverse_path)) {
             Ok(()) => Reply::new(250, Enhanced(2, 1, 0), "Ok"),
             Err(reply) => {
                 self.maillog.refused(self.now(), sid, client.address, "mail", Some(reverse_path), None, &reply);
-                reply
+                self.explained(client, reverse_path, None, reply).await
             }
         }
     }

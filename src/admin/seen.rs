@@ -142,6 +142,9 @@ impl Operations {
             }
             None => {
                 seen.row("ban", "none", Is::Ok, "");
+                if self.checks.limiter.knows(client.address, self.clock.now()) {
+                    seen.row("known client", "mail of it was taken in the last weeks", Is::Ok, "no wait before the banner");
+                }
                 None
             }
         }

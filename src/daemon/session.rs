@@ -47,7 +47,8 @@ pub async fn serve<S: Stream + 'static>(
     let config = flow.config();
     let wire = Wire::new(Box::new(stream), config.smtp.idle_timeout, config.smtp.session_timeout);
     if let Err(reply) = flow.admit(sid, peer.ip()) {
-        return Box::pin(refuse(wire, reply)).await;
+        let explained_and_refused = async { refuse(wire, flow.explained_at_door(peer.ip(), reply).await).await };
+        return Box::pin(explained_and_refused).await;
     }
     let limits = SessionLimits {
         hostname: config.hostname.clone(),
@@ -146,7 +147,7 @@ impl Driver {
     async fn act(&mut self, step: Step) -> Result<(), Ended> {
         let asks_for_recipient = matches!(step, Step::CheckRecipient(_));
         let said = match step {
-            Step::CheckSender(reverse_path) => self.check_sender(&reverse_path),
+            Step::CheckSender(reverse_path) => self.check_sender(&reverse_path).await,
             Step::CheckRecipient(incoming) => self.check_recipient(incoming).await,
             Step::CheckDrain(domain) => {
                 let reply = Box::pin(self.flow.drain(self.session.id(), &self.client, &domain)).await;
@@ -176,8 +177,8 @@ impl Driver {
         }
     }
 
-    fn check_sender(&mut self, reverse_path: &ReversePath) -> Step {
-        let reply = self.flow.sender(self.session.id(), &self.client, reverse_path);
+    async fn check_sender(&mut self, reverse_path: &ReversePath) -> Step {
+        let reply = Box::pin(self.flow.sender(self.session.id(), &self.client, reverse_path)).await;
         self.session.sender_answer(reply)
     }
 

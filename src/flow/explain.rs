@@ -2,10 +2,11 @@
 //! `admin.public_url` is set. The reply says the same with and without it; without a link nothing is lost but the explanation.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::Flow;
 use crate::checks::{Case, Kind};
-use crate::mail::{Authentication, Client, Domain, Envelope, Mailbox, Reply, ReversePath};
+use crate::mail::{Authentication, Client, Domain, Envelope, Finding, Mailbox, Reply, ReversePath};
 use crate::smtp::Incoming;
 
 /// The domain written to: all that a case keeps of a recipient.
@@ -30,12 +31,27 @@ impl Flow {
             (client.reverse_name, client.reverse_confirmed) = (report.name.clone(), report.confirmed);
             client.findings.extend(report.findings.iter().cloned());
         }
+        if Kind::of(&reply) == Some(Kind::Greylisted) {
+            // Greylisting has asked a moment ago.
+            let spf = self.checks.authenticator.spf(client.address, &client.helo, from).await;
+            let domain = spf.domain.as_ref().map_or("", Domain::as_str);
+            client.findings.push(Finding::new(&format!("spf-{}", spf.result.as_str()), domain));
+        }
         let case = Case::new(self.now(), &client, from, to, &reply);
         let waiting = case.map(|case| match (case.kind, seconds(&reply)) {
             (Kind::Greylisted, Some(seconds)) => case.with_wait(seconds, config.greylist.delay),
             _ => case,
         });
         self.with_link(waiting, reply).await
+    }
+
+    /// A client was refused before it said anything. Nothing is asked about it: those that are banned come in floods.
+    pub async fn explained_at_door(&self, address: IpAddr, reply: Reply) -> Reply {
+        if !self.explains(&reply) {
+            return reply;
+        }
+        let case = Case::new(self.now(), &Client::new(address), &ReversePath::Null, None, &reply);
+        self.with_link(case, reply).await
     }
 
     /// A message was refused, for all its recipients.

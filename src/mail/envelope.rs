@@ -38,6 +38,21 @@ pub struct Client {
     pub findings: Vec<Finding>,
 }
 
+impl Client {
+    /// One that has said nothing yet.
+    pub fn new(address: IpAddr) -> Client {
+        Client {
+            address,
+            reverse_name: None,
+            reverse_confirmed: false,
+            helo: String::new(),
+            protocol: Protocol::Smtp,
+            tls: None,
+            findings: Vec::new(),
+        }
+    }
+}
+
 /// The transmission type of RFC 3848 and RFC 6531, as `Received` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
+use feedgate::admin::client::Client;
 use feedgate::admin::seen::{ClientQuery, Seen};
-use feedgate::admin::{Operations, serve_http};
+use feedgate::admin::{Operations, serve_http, serve_socket};
 use feedgate::checks::{Case, Kind};
 use feedgate::mail::{Finding, Reply, Verdict};
 use feedgate::store::History;
@@ -328,6 +329,26 @@ async fn check_client_shows_the_whole_reasoning_and_changes_nothing() {
     assert!(operations.check_client(elsewhere).await.unwrap().answer.starts_with("553 5.7.1"));
     let error = operations.check_client(ClientQuery { from: Some("joe@".to_owned()), ..query }).await.unwrap_err();
     assert!(error.to_string().starts_with("from: "), "{error}");
+}
+
+#[tokio::test]
+async fn check_client_is_asked_over_the_socket() {
+    let house = House::greylisting().await;
+    let operations = Arc::new(operations(&house.world, Arc::clone(&house.metrics)));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let serving = tokio::spawn(serve_socket(path.clone(), operations, std::future::pending()));
+    while tokio::net::UnixStream::connect(&path).await.is_err() {
+        assert!(!serving.is_finished(), "the socket is served");
+        tokio::task::yield_now().await;
+    }
+    let client = Client::new(path);
+    let seen: Seen = client.get("/v1/check-client?client=192.0.2.1&from=&to=jane%40customer.example").await.unwrap();
+    assert!(seen.rows.iter().any(|row| row.question == "reverse name (PTR)" && row.seen == "none"), "{seen:#?}");
+    for wrong in ["", "client=x", "client=192.0.2.1&to=jane", "client=192.0.2.1&who=me"] {
+        assert!(client.get::<Seen>(&format!("/v1/check-client?{wrong}")).await.is_err(), "{wrong}");
+    }
+    serving.abort();
 }
 
 // ---------------------------------------------------------------------------------------------------- in a browser
