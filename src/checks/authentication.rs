@@ -44,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SPF_QUESTIONS_MAX: usize = 40;
 /// How long an SPF result is used: over the tries of a session and of the next one.
 const REMEMBER: Duration = Duration::from_secs(5 * 60);
+/// The same where DNS did not answer: long enough that a broken DNS is not asked for each message of a busy sender.
+const REMEMBER_FAILURE: Duration = Duration::from_secs(15);
 /// Results remembered; when there are more, all are forgotten.
 const KNOWN_MAX: usize = 10_000;
 /// Messages whose signatures are verified at a time. Each holds at most [`content::CONTENT_MAX`] in memory.
@@ -99,7 +101,7 @@ impl Authenticator {
     }
 
     /// SPF of a sender, or of the greeting's name where there is none (RFC 7208 §2.4). One evaluation for a client, greeting and
-    /// sender however many ask, and for a few minutes; one that DNS did not let come to its end is tried anew.
+    /// sender however many ask, and for a few minutes; one that DNS did not let come to its end for a few seconds.
     pub async fn spf(&self, client: IpAddr, helo: &str, reverse_path: &ReversePath) -> Spf {
         let identity = (client.to_canonical(), helo.to_owned(), reverse_path.clone());
         let cell = self.cell(&identity);
@@ -109,7 +111,7 @@ impl Authenticator {
         };
         let answer = cell.get_or_init(evaluate).await.clone();
         if answer.result == SpfResult::TempError {
-            self.forget(&identity, &cell);
+            self.forget_soon(&identity, &cell);
         }
         answer
     }
@@ -132,11 +134,12 @@ impl Authenticator {
         Arc::clone(&entry.answer)
     }
 
-    /// Unless somebody has begun anew meanwhile.
-    fn forget(&self, identity: &Identity, cell: &Arc<OnceCell<Spf>>) {
+    fn forget_soon(&self, identity: &Identity, cell: &Arc<OnceCell<Spf>>) {
+        let soon = self.clock.now() + REMEMBER_FAILURE;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(identity).is_some_and(|entry| Arc::ptr_eq(&entry.answer, cell)) {
-            known.remove(identity);
+        // Unless somebody has begun anew meanwhile.
+        if let Some(entry) = known.get_mut(identity).filter(|entry| Arc::ptr_eq(&entry.answer, cell)) {
+            entry.until = entry.until.min(soon);
         }
     }
 }

@@ -88,9 +88,11 @@ async fn a_sender_is_asked_for_once_in_a_few_minutes() {
 
 #[tokio::test]
 async fn what_dns_did_not_answer_is_asked_again() {
-    let (authenticator, resolver, _) = authenticator(sim::Dns::new().fail("txt sender.example"), false);
+    let (authenticator, resolver, clock) = authenticator(sim::Dns::new().fail("txt sender.example"), false);
     assert_eq!(spf(&authenticator, "joe@sender.example").await.result, SpfResult::TempError);
     resolver.dns.change(|zone| zone.fail.clear());
+    assert_eq!(spf(&authenticator, "joe@sender.example").await.result, SpfResult::TempError, "not for each message");
+    clock.advance(REMEMBER_FAILURE);
     assert_eq!(spf(&authenticator, "joe@sender.example").await.result, SpfResult::None);
 }
 
