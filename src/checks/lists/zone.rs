@@ -190,7 +190,7 @@ impl Share {
     }
 
     fn percent(self) -> u32 {
-        if self.all == 0 { 0 } else { self.listed * 100 / self.all }
+        (self.listed * 100).checked_div(self.all).unwrap_or(0)
     }
 }
 
