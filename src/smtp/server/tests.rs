@@ -228,15 +228,18 @@ proptest! {
     /// Every line gets a step, and every refusal has an enhanced code of the class of its code.
     #[test]
     fn no_line_gets_a_session_out_of_step(lines in prop::collection::vec(prop_oneof![
-        "(EHLO|HELO|MAIL|RCPT|DATA|BDAT|RSET|NOOP|VRFY|EXPN|HELP|ETRN|STARTTLS) ?[ -~]{0,20}",
+        "(EHLO|HELO|MAIL|RCPT|DATA|BDAT|RSET|NOOP|VRFY|EXPN|HELP|ETRN|STARTTLS|XCLIENT) ?[ -~]{0,20}",
+        "XCLIENT( (ADDR|HELO|PROTO|NAME)=[!-~]{0,8}){1,3}", "XCLIENT ADDR=192.0.2.7 HELO=b",
         "(MAIL FROM|RCPT TO):<[ -~\u{e4}]{0,12}> ?[A-Z]{0,8}=?[ -~]{0,10}",
         "EHLO a", "MAIL FROM:<a@a\\.example>", "RCPT TO:<b@b\\.example>", "DATA", "BDAT [0-9]{1,3}( LAST)?",
         "\\PC{0,30}",
     ], 0..30)) {
         let mut session = session(1000);
+        session.limits.xclient_offered = true;
         for line in lines {
             let step = match say(&mut session, &line) {
                 Step::CheckSender(..) => session.sender_answer(Reply::ok()),
+                Step::SpeaksFor(claims) => { session.begin_for(claims, true); continue }
                 Step::CheckDrain(_) => session.drain_answer(Reply::new(459, Enhanced(4, 7, 1), "no")),
                 Step::CheckRecipient(_) => session.recipient_answer(Ok(Recipient::new(Address::parse("b@b.example").unwrap()))),
                 Step::ReadData(_) | Step::ReadChunk { last: true, refused: None, .. } => session.content_answer(Reply::ok()),
