@@ -37,6 +37,8 @@ const MORE_COUNTED: usize = 1000;
 const EXTENSION_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// An operator's ban has an end, too.
 const BAN_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// First tries that are gone through before greylisting's numbers are shown.
+const FIND_LOST_MAX: usize = 20_000;
 /// Of a message, to find the headers that are shown.
 const HEADERS_READ: u64 = 64 * 1024;
 /// A header shown is cut after so many characters.
@@ -202,15 +204,21 @@ impl Operations {
 
     pub async fn greylist_stats(&self, days: usize) -> Answer<GreylistStatistics> {
         let now = self.clock.now();
-        // What is over must not count as waited for.
-        self.checks.greylist.sweep(now).await;
+        self.find_lost(now).await;
         Ok(self.checks.greylist.statistics(days.clamp(1, DAYS_MAX), now).await)
     }
 
     pub async fn greylist_lost(&self, which: WhichLost, limit: usize) -> Answer<Vec<LostTry>> {
         let now = self.clock.now();
-        self.checks.greylist.sweep(now).await;
+        self.find_lost(now).await;
         Ok(self.checks.greylist.lost(now, limit.clamp(1, LIST_MAX), which).await)
+    }
+
+    /// What is over must not count as waited for. In a flood it takes minutes to find: then the last hourly look has to do.
+    async fn find_lost(&self, now: Timestamp) {
+        if self.checks.greylist.waiting() <= FIND_LOST_MAX {
+            self.checks.greylist.sweep(now).await;
+        }
     }
 
     /// The mail log of one message, session or address.

@@ -66,12 +66,14 @@ impl<'a> Newcomer<'a> {
         recipient: &'a Address,
         how: Greylisting,
     ) -> Newcomer<'a> {
-        let findings = || report.findings.iter().chain(&client.findings);
+        // Also where the settings do not ask for it: the domain's check may be off.
+        let is_access_line =
+            report.reverse.dynamic.is_some() || report.findings.iter().any(|finding| finding.id == "dynamic-name");
         let confirmed = report.name.as_ref().filter(|_| report.confirmed);
         Newcomer {
             client: client.address,
             reverse_name: report.name.as_ref(),
-            reverse_organisation: confirmed.and_then(|name| owner(name, client.address, findings())),
+            reverse_organisation: confirmed.and_then(|name| owner(name, client.address, is_access_line)),
             sender,
             recipient,
             is_suspicious: report.is_suspicious() || client.findings.iter().any(is_bad_manners),
@@ -91,8 +93,8 @@ pub(super) fn sender_organisation(sender: &ReversePath) -> Option<Domain> {
 }
 
 /// Whose host it is that has this confirmed name; `None`: its provider's, who does not know what it sends.
-fn owner<'f>(name: &Domain, address: IpAddr, mut findings: impl Iterator<Item = &'f Finding>) -> Option<Domain> {
-    let is_providers = findings.any(|finding| finding.id == "dynamic-name") || spells_address(name.as_str(), address);
+fn owner(name: &Domain, address: IpAddr, is_access_line: bool) -> Option<Domain> {
+    let is_providers = is_access_line || spells_address(name.as_str(), address);
     // A lone label, like `localhost`, is nobody's.
     Some(name.organisation()).filter(|organisation| !is_providers && organisation.as_str().contains('.'))
 }
