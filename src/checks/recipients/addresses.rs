@@ -126,14 +126,18 @@ pub fn read_list(text: &str, domain: &Domain, is_served: impl Fn(&Domain) -> boo
     let mut patterns = 0;
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     for (number, line) in lines.filter(|(_, line)| !line.trim_start().starts_with('#')) {
-        for word in line.split([',', ';', ' ', '\t', '\r']).filter(|word| !word.is_empty()) {
+        let words = line.split([',', ';', ' ', '\t', '\r']).filter(|word| !word.is_empty());
+        for (place, word) in words.enumerate() {
             let mut mistake = |why| {
                 if mistakes.len() < MISTAKES_TOLD {
                     mistakes.push(Mistake { line: number + 1, why });
                 }
             };
             let Some(word) = smtp_address(word) else { continue };
-            match entry(word, domain) {
+            // Only the first may be without a domain: further words are aliases, or a column of something else.
+            let entry =
+                if place == 0 || word.contains('@') { entry(word, domain) } else { Err(format!("{word:?}: not an address")) };
+            match entry {
                 Ok((of, local)) if of == *domain => {
                     patterns += usize::from(local.contains('*'));
                     if patterns > PATTERNS_MAX && local.contains('*') {
