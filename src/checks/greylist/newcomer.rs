@@ -168,7 +168,11 @@ impl Proven {
     /// Of a client that has been looked up.
     pub fn of(client: &Client) -> Proven {
         let confirmed = client.reverse_name.as_ref().filter(|_| client.reverse_confirmed);
-        Proven::new(client.address, confirmed.and_then(|name| owner(name, client.address, client.findings.iter())))
+        Proven::new(
+            client.address,
+            confirmed
+                .and_then(|name| owner(name, client.address, client.findings.iter().any(|finding| finding.id == "dynamic-name"))),
+        )
     }
 
     /// A better proof than those before.
