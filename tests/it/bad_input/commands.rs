@@ -67,7 +67,7 @@ fn bad_lines_are_one_error_each_and_their_tails_are_no_commands() {
 
 #[test]
 fn silence_and_one_byte_at_a_time_come_to_an_end() {
-    let limits = [("[smtp]", "[smtp]\nidle_timeout = \"1s\"\nsession_timeout = \"2s\"")];
+    let limits = [("[smtp]", "[smtp]\nidle_timeout = \"2s\"\nsession_timeout = \"5s\"")];
     let (_clamd, gateway) = gateway(&limits, "");
     let started = Instant::now();
     let mut silent = Talk::connect(gateway.smtp);
