@@ -274,7 +274,8 @@ fn five_thousand_connections_from_a_thousand_addresses_stay_in_bounds() {
     assert_eq!(gateway.ask_json(&["status"])["sessions"], sessions);
     let with_all = memory_kib(&gateway);
     let each_kib = with_all.saturating_sub(before) / sessions;
-    assert!(each_kib <= 16, "{each_kib} KiB for each session ({before} KiB before, {with_all} KiB with all)");
+    // Each has its questions to DNS under way at the same time, to a server that is not there.
+    assert!(each_kib <= 64, "{each_kib} KiB for each session ({before} KiB before, {with_all} KiB with all)");
     for number in [0, CLIENTS / 2, CLIENTS - 1] {
         Talk::from(source(number), &gateway).expect("421 4.7.0 Too many connections from your address");
     }

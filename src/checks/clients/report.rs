@@ -63,9 +63,9 @@ impl ClientReport {
         self.findings.iter().any(|finding| finding.points > 0.0 || BLEMISHES.contains(&finding.id.as_str()))
     }
 
-    /// A DNS list speaks for this client (a DNSWL: points below zero).
+    /// DNS lists speak for this client (DNSWLs have points below zero), more than others speak against it.
     pub fn is_vouched_for(&self) -> bool {
-        self.findings.iter().any(|finding| finding.id == "listed" && finding.points < 0.0)
+        self.findings.iter().filter(|finding| finding.id == "listed").map(|finding| finding.points).sum::<f32>() < 0.0
     }
 
     /// Why this client is not welcome, by these settings; pure. DNS that did not answer is never refused for good.

@@ -261,6 +261,11 @@ mod tests {
         ClientReport { name: Domain::parse(name).ok(), confirmed, findings: listed.collect(), ..ClientReport::default() }
     }
 
+    fn found(findings: &[&str], mut report: ClientReport) -> ClientReport {
+        report.findings.extend(findings.iter().map(|id| Finding::new(id, "")));
+        report
+    }
+
     #[track_caller]
     fn newcomer<T>(client: &Client, report: &ClientReport, look: impl FnOnce(Newcomer<'_>) -> T) -> T {
         let (sender, recipient) = ("joe@list.sender.example".parse().unwrap(), Address::parse("ann@customer.example").unwrap());
@@ -271,7 +276,7 @@ mod tests {
     fn a_confirmed_name_proves_its_organisation() {
         let of = |name, confirmed, findings| {
             let organisation = |newcomer: Newcomer<'_>| newcomer.reverse_organisation.map(|domain| domain.to_string());
-            newcomer(&client("192.0.2.27", findings), &report(name, confirmed, &[]), organisation)
+            newcomer(&client("192.0.2.27", &[]), &found(findings, report(name, confirmed, &[])), organisation)
         };
         assert_eq!(of("mail-ej1-f27.pool.example", true, &[]).as_deref(), Some("pool.example"));
         assert_eq!(of("a2-27.smtp-out.eu.pool.co.uk", true, &[]).as_deref(), Some("pool.co.uk"));
@@ -306,16 +311,18 @@ mod tests {
 
     #[test]
     fn blemishes_and_lists_are_counted() {
-        let judge = |findings: &[&str], report: &ClientReport| {
-            newcomer(&client("192.0.2.27", findings), report, |newcomer| (newcomer.is_suspicious, newcomer.is_vouched))
+        let judge = |findings: &[&str], manners: &[&str], listed: &[f32]| {
+            let report = found(findings, report("mx.sender.example", true, listed));
+            newcomer(&client("192.0.2.27", manners), &report, |newcomer| (newcomer.is_suspicious, newcomer.is_vouched))
         };
-        assert_eq!(judge(&[], &report("mx.sender.example", true, &[])), (false, false));
-        assert_eq!(judge(&[], &report("mx.sender.example", false, &[])), (true, false));
-        assert_eq!(judge(&["helo-mismatch"], &report("mx.sender.example", true, &[])), (true, false));
-        assert_eq!(judge(&["spf-none", "dkim-pass"], &report("mx.sender.example", true, &[])), (false, false));
-        assert_eq!(judge(&[], &report("mx.sender.example", true, &[5.0])), (true, false));
-        assert_eq!(judge(&[], &report("mx.sender.example", true, &[-2.0])), (false, true));
-        assert_eq!(judge(&[], &report("mx.sender.example", true, &[5.0, -2.0])), (true, false), "the sum counts");
+        assert_eq!(judge(&[], &[], &[]), (false, false));
+        assert_eq!(judge(&["reverse-name-unconfirmed"], &[], &[]), (true, false));
+        assert_eq!(judge(&["helo-mismatch"], &[], &[]), (true, false));
+        assert_eq!(judge(&["helo-literal"], &[], &[]), (false, false));
+        assert_eq!(judge(&[], &["early-talker"], &[]), (true, false));
+        assert_eq!(judge(&[], &[], &[5.0]), (true, false));
+        assert_eq!(judge(&[], &[], &[-2.0]), (false, true));
+        assert_eq!(judge(&[], &[], &[5.0, -2.0]), (true, false), "the sum counts");
     }
 
     #[test]
