@@ -500,10 +500,10 @@ async fn a_retry_after_the_window_is_a_first_try_and_the_one_before_was_lost() {
 
 // ------------------------------------------------------------------------------------------------------ the whole gateway
 
-/// A customer with greylisting, and one without.
 /// The client's name is asked for, and nobody is refused for it.
 const CHECKED: &str = "[checks]\nreverse_dns = \"score\"\ndmarc = \"off\"\nearly_talker_wait = \"0s\"\n";
 
+/// A customer with greylisting, and one without.
 fn customers(greylist: &str) -> String {
     domain("customer.example", &["203.0.113.5"], &format!("greylist = \"{greylist}\"\nrelay_from = [\"10.0.0.0/8\"]"))
         + &domain("other.example", &["203.0.113.6"], "")
@@ -554,6 +554,33 @@ async fn a_pool_passes_the_door_after_one_delay() {
         assert!(metrics.contains(count), "{metrics}");
     }
     assert!(metrics.contains("feedgate_greylist_delay_seconds_sum 300"), "{metrics}");
+}
+
+#[tokio::test]
+async fn hosts_that_spf_names_are_one_at_the_door() {
+    let world = World::new(&customers("always")).await;
+    world.dns.change(|zone| {
+        let record = b"v=spf1 ip4:192.0.2.0/24 ip4:198.51.100.0/24 -all".to_vec();
+        zone.texts.insert("sender.example".parse().unwrap(), vec![record]);
+    });
+    assert_eq!(rcpt(&world, "192.0.2.1", "joe@sender.example", ANN).await, LATER);
+    world.pass(5 * MINUTE);
+    assert_eq!(rcpt(&world, "203.0.113.77", "joe@sender.example", ANN).await, LATER, "SPF does not name it");
+    assert_eq!(rcpt(&world, "198.51.100.1", "joe@sender.example", ANN).await, TAKEN, "another network of the same sender");
+    assert_eq!(rcpt(&world, "192.0.2.77", "jim@sender.example", BOB).await, TAKEN, "known by now");
+}
+
+#[tokio::test]
+async fn a_dns_list_that_speaks_for_a_client_spares_it_the_wait() {
+    let list = "[checks.lists.\"wl.example\"]\npoints = -1\n";
+    let world = World::new(&(CHECKED.to_owned() + list + &customers("always"))).await;
+    world.dns.change(|zone| {
+        for name in ["2.0.0.127.wl.example", "1.2.0.192.wl.example"] {
+            zone.addresses.insert(name.parse().unwrap(), vec![ip("127.0.0.2")]);
+        }
+    });
+    assert_eq!(rcpt(&world, "192.0.2.1", JOE, ANN).await, TAKEN);
+    assert_eq!(rcpt(&world, "198.51.100.1", JOE, ANN).await, LATER, "not on it");
 }
 
 #[tokio::test]
