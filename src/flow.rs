@@ -10,6 +10,7 @@
 //! `checks` asks, `store` keeps, `scan` and `spam` judge, `queue` schedules and settles. This file decides nothing by itself but
 //! the order; `decide` is pure.
 
+mod attempt;
 mod decide;
 mod door;
 mod explain;
@@ -30,14 +31,14 @@ use crate::mail::{
     Authentication, Client, Decision, Enhanced, Envelope, Host, Judgement, Mailbox, Outcome, QueueId, Recipient, Reply,
     ReversePath, Rewrite, Scope, SessionId, Timestamp, Verdict, mark,
 };
-use crate::net::{post_json, run_hook};
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
-use crate::queue::{Alert, Delivery, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
-use crate::smtp::{ConnectFailure, Connection, Incoming, Offer, Timeouts, TlsMemory, TlsUse};
+use crate::queue::{Delivery, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
+use crate::smtp::{ConnectFailure, Connection, Incoming, Timeouts, TlsMemory, TlsUse};
 use crate::spam::{Assessment, Engine, Facts};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
+use attempt::Attempt;
 pub use decide::{Sender, decide};
 pub use limits::Consequence;
 
@@ -61,10 +62,6 @@ pub struct Flow {
 const CLASSIFY_INLINE_MAX: u64 = 64 * 1024;
 /// How long each host may take to answer a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2 * 60);
-/// How long a command or webhook that is told of an outage may take, in real time.
-const ALERT_PATIENCE: Duration = Duration::from_secs(30);
-/// Alerts told at a time.
-const ALERTS_MAX: usize = 4;
 
 // ------------------------------------------------------------------------------------------------------------ RECEIVE
 
@@ -386,9 +383,6 @@ impl Flow {
     /// there has settled nothing: it is tried again after the next start.
     pub async fn work(self: Arc<Self>, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut tasks = JoinSet::new();
-        // Goes with the set: what was not told when the gateway stops stands in the log.
-        let mut telling = JoinSet::new();
-        telling.spawn(Arc::clone(&self).tell_operators());
         // Kept across the ends of other tasks: one that is dropped halfway gives back what it had picked as failed, and that
         // message would wait although nothing is wrong.
         let mut next = pin!(self.queue.next());
@@ -527,38 +521,6 @@ impl Flow {
         Err(why)
     }
 
-    /// Tells of outages whoever the settings name, a few at a time. Mail does not wait for this.
-    async fn tell_operators(self: Arc<Self>) {
-        let Some(mut alerts) = self.queue.alerts() else { return };
-        let mut telling = JoinSet::new();
-        while let Some(alert) = alerts.recv().await {
-            while telling.len() >= ALERTS_MAX {
-                telling.join_next().await;
-            }
-            telling.spawn(Arc::clone(&self).tell(alert));
-        }
-    }
-
-    /// Runs the command and calls the webhook. When one of them fails, the log says so, as it has said what was to be told.
-    async fn tell(self: Arc<Self>, alert: Alert) {
-        let config = self.config();
-        let command = async {
-            if let Some((program, arguments)) = &config.alerts.command
-                && let Err(why) = run_hook(program, arguments, alert.environment(), ALERT_PATIENCE).await
-            {
-                tracing::error!(domain = alert.domain, program = %program.display(), why, "alerts.command was not told");
-            }
-        };
-        let webhook = async {
-            if let Some(url) = &config.alerts.webhook
-                && let Err(why) = post_json(url, alert.json(), ALERT_PATIENCE).await
-            {
-                tracing::error!(domain = alert.domain, host = url.host(), why, "alerts.webhook was not told");
-            }
-        };
-        tokio::join!(command, webhook);
-    }
-
     /// The content and how it goes out. The last gate of the second promise: whatever the queue says, nothing without a
     /// verdict passes here.
     async fn outgoing(&self, delivery: &Delivery) -> Result<(Body, Rewrite), String> {
@@ -600,49 +562,3 @@ impl Flow {
 
 /// The header section is looked for in at least this much of a message, in bytes, whatever `smtp.header_max` says now.
 const HEAD_MIN: u64 = 256 * 1024;
-
-/// One attempt in progress: what each recipient has been answered so far.
-struct Attempt<'a> {
-    recipients: &'a [usize],
-    /// One for each of `recipients`. `Retry` with `Scope::Host` means that the next host may be asked.
-    outcomes: Vec<Outcome>,
-}
-
-impl<'a> Attempt<'a> {
-    fn new(recipients: &'a [usize]) -> Attempt<'a> {
-        let untried = Outcome::Retry { scope: Scope::Host, host: None, reply: "no server to try".to_owned() };
-        Attempt { recipients, outcomes: vec![untried; recipients.len()] }
-    }
-
-    fn is_open(outcome: &Outcome) -> bool {
-        matches!(outcome, Outcome::Retry { scope: Scope::Host, .. })
-    }
-
-    fn is_over(&self) -> bool {
-        !self.outcomes.iter().any(Attempt::is_open)
-    }
-
-    /// Offers the message for those that no host has answered for.
-    async fn offer(&mut self, connection: &mut Connection, entry: &Entry, body: &Body, rewrite: &Rewrite) {
-        let open: Vec<usize> = (0..self.outcomes.len()).filter(|place| Attempt::is_open(&self.outcomes[*place])).collect();
-        let recipients: Vec<usize> = open.iter().map(|place| self.recipients[*place]).collect();
-        // Some hosts offer CHUNKING and choke on BDAT: every other attempt goes by DATA, so that such a lie costs one retry.
-        let attempts = recipients.first().map_or(0, |first| entry.progress.recipients[*first].attempts);
-        let chunking = attempts.is_multiple_of(2);
-        let offer = Offer { envelope: &entry.envelope, recipients: &recipients, body, rewrite, chunking };
-        let answers = connection.offer(&offer).await;
-        for (place, answer) in open.into_iter().zip(answers) {
-            self.outcomes[place] = answer;
-        }
-    }
-
-    /// No answer from this host either.
-    fn unanswered(&mut self, outcome: Outcome) {
-        self.outcomes.iter_mut().filter(|outcome| Attempt::is_open(outcome)).for_each(|open| *open = outcome.clone());
-    }
-
-    fn ended(mut self, outcome: Outcome) -> Vec<Outcome> {
-        self.unanswered(outcome);
-        self.outcomes
-    }
-}

@@ -1,6 +1,7 @@
 //! The running gateway: wiring, listeners, sessions, reload and shutdown. It knows how everything is put together and decides
 //! nothing about mail.
 
+mod alerts;
 mod clock;
 mod janitor;
 mod listener;
@@ -19,6 +20,7 @@ use anyhow::Context;
 use crate::config::{Config, LogFormat, Source};
 use crate::outside::Clock;
 
+pub use alerts::run as tell_alerts;
 pub use clock::SystemClock;
 pub use session::serve as serve_session;
 

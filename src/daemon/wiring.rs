@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::alerts;
 use super::clock::SystemClock;
 use super::janitor;
 use super::listener::{Sessions, bind, listen};
@@ -161,6 +162,7 @@ fn start(
         tracker.spawn(listen(listener, sessions.clone()));
     }
     let worker = tokio::spawn(Arc::clone(flow).work(stop.clone(), STOP_PATIENCE));
+    tracker.spawn(alerts::run(Arc::clone(flow), stop.clone()));
     tracker.spawn(janitor::run(Arc::clone(flow), Arc::clone(scanner), history.clone(), stop.clone()));
     let (failed, failures) = mpsc::channel(1);
     let operations = Arc::new(operations(gateway, reload.clone()));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use feedgate::checks::Checks;
 use feedgate::config::{Config, Current};
-use feedgate::daemon::serve_session;
+use feedgate::daemon::{serve_session, tell_alerts};
 use feedgate::flow::Flow;
 use feedgate::mail::{IdSource, QueueId, RecipientProgress, Timestamp};
 use feedgate::outside::{Clock, Resolver, Scanner, Transport};
@@ -157,6 +157,7 @@ impl World {
         });
         flow.checks.limiter.load(self.clock.now()).await;
         let (stop, stopping) = watch::channel(false);
+        runtime.spawn(tell_alerts(Arc::clone(&flow), stopping.clone()));
         let worker = runtime.spawn(Arc::clone(&flow).work(stopping, Duration::ZERO));
         self.running = Some(Running { runtime, flow, ids, stop, worker, lines: Mutex::new((lines, Vec::new())) });
     }
