@@ -67,7 +67,8 @@ fn search(seeds: Vec<u64>) {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    // Most of the time each waits for its store's threads.
+    let threads = 6 * std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
