@@ -66,12 +66,16 @@ fn main() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
     let gateway = Gateway::start(directory.path());
     println!("{SESSIONS} sessions a round over 127.0.0.1, one after the other; processor time of the gateway's thread");
-    println!("{:<30} {:>14} {:>10} {:>10}", "", "µs a session", "least", "most");
+    println!("{:<30} {:>14} {:>10} {:>10} {:>14}", "", "µs a session", "least", "most", "in the kernel");
     for (title, lines, expected) in CASES {
         gateway.play(200, lines, expected);
+        let before = gateway.ticks();
         let mut times: Vec<f64> = (0..ROUNDS).map(|_| gateway.play(SESSIONS, lines, expected)).collect();
+        let (user, kernel) = gateway.ticks();
+        let (user, kernel) = (user - before.0, kernel - before.1);
         times.sort_by(f64::total_cmp);
-        println!("{title:<30} {:>14.1} {:>10.1} {:>10.1}", times[ROUNDS / 2], times[0], times[ROUNDS - 1]);
+        let in_kernel = 100.0 * kernel / (user + kernel).max(1.0);
+        println!("{title:<30} {:>14.1} {:>10.1} {:>10.1} {in_kernel:>12.0} %", times[ROUNDS / 2], times[0], times[ROUNDS - 1]);
     }
     println!("target: under {TARGET} µs");
 }
@@ -103,6 +107,14 @@ impl Gateway {
     fn processor_time(&self) -> f64 {
         let text = std::fs::read_to_string(&self.clock).expect("the kernel counts");
         text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number")
+    }
+
+    /// Its time in user mode and in the kernel, in the kernel's ticks.
+    fn ticks(&self) -> (f64, f64) {
+        let text = std::fs::read_to_string(self.clock.replace("schedstat", "stat")).expect("the kernel counts");
+        let mut fields = text.rsplit(") ").next().expect("after the name").split(' ').skip(11);
+        let mut next = || fields.next().and_then(|ticks| ticks.parse().ok()).expect("a number");
+        (next(), next())
     }
 
     /// Plays so many sessions; the gateway's microseconds for each.
