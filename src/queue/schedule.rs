@@ -9,20 +9,20 @@
 //!
 //! What waits costs about 90 bytes for each message and destination: its due time and id, ordered and by id.
 
-use std::collections::btree_map::Entry as Slot;
+mod destination;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::outage::{Answer, Gate, Outage, OutageState, Stage, Stops};
+use super::outage::{Answer, Outage, OutageState, Stage, Stops};
 use super::scans::Scans;
 use crate::mail::{Decision, Host, Origin, Progress, QueueId, Status, Timestamp, Verdict};
 use crate::store::Entry;
+use destination::{Armed, Destination};
 
 /// Probes at a time, over all destinations.
 const PROBES_MAX: usize = 100;
-/// A probe that finds no place waits so long.
-const PROBE_PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// How many at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,31 +110,6 @@ pub(super) struct Schedule {
     pub scans: Scans,
     /// A scan was handed out last: now it is a delivery's turn.
     scan_was_last: bool,
-}
-
-struct Destination {
-    host: Host,
-    order: BTreeSet<(Timestamp, QueueId)>,
-    /// The same, by id: in the order of arrival.
-    due: BTreeMap<QueueId, Timestamp>,
-    /// Messages that are out, with what was planned for them meanwhile.
-    out: HashMap<QueueId, Option<Timestamp>>,
-    /// Places taken. Differs from `out` while a connection is handed from one message to the next.
-    running: usize,
-    /// `None`: up.
-    outage: Option<Outage>,
-    /// A probe is out, whatever became of the outage meanwhile.
-    is_probed: bool,
-    stops: Stops,
-    armed: Armed,
-}
-
-/// Where a destination waits for its turn.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Armed {
-    No,
-    Timer(Timestamp),
-    Ring,
 }
 
 impl Schedule {
@@ -512,83 +487,6 @@ impl Schedule {
 
     fn at(&mut self, slot: usize) -> &mut Destination {
         self.slots[slot].as_mut().expect("a slot that is armed, or has something out, has its destination")
-    }
-}
-
-impl Destination {
-    fn set(&mut self, id: QueueId, due: Option<Timestamp>) {
-        match (self.due.entry(id), due) {
-            (Slot::Occupied(mut known), Some(due)) => {
-                self.order.remove(&(*known.get(), id));
-                self.order.insert((due, id));
-                known.insert(due);
-            }
-            (Slot::Occupied(known), None) => {
-                self.order.remove(&(known.remove(), id));
-            }
-            (Slot::Vacant(place), Some(due)) => {
-                place.insert(due);
-                self.order.insert((due, id));
-            }
-            (Slot::Vacant(_), None) => {}
-        }
-    }
-
-    /// Hands out the oldest.
-    fn take(&mut self) -> QueueId {
-        let (_, id) = self.order.pop_first().expect("something is due");
-        self.due.remove(&id);
-        self.out.insert(id, None);
-        id
-    }
-
-    /// Starts what can be started: the oldest message, or a probe.
-    fn start(&mut self, slot: usize, now: Timestamp, has_room: bool) -> Option<Picked> {
-        match &mut self.outage {
-            Some(outage) if outage.is_closed() && !has_room => {
-                outage.probe_later(now + PROBE_PLACE_WAIT);
-                None
-            }
-            Some(outage) if outage.is_closed() => {
-                outage.probe_begins(now);
-                self.is_probed = true;
-                Some(Picked::Probe(slot))
-            }
-            _ => {
-                self.running += 1;
-                Some(Picked::Deliver(self.take(), slot))
-            }
-        }
-    }
-
-    /// When something can start; `None` while nothing waits or no place is free.
-    fn next_at(&self, places: usize) -> Option<Timestamp> {
-        let (first, _) = *self.order.first()?;
-        let gate = self.outage.as_ref().map_or(Gate::Places(places), Outage::gate);
-        match gate {
-            Gate::Places(few) => (self.running < few.min(places)).then_some(first),
-            // Also while messages are not due yet: when they are, it is known where the host stands.
-            Gate::Probe(at) => (!self.is_probed).then_some(at),
-            Gate::Shut => None,
-        }
-    }
-
-    /// A connection that is there may take another message.
-    fn may_go_on(&self, places: usize) -> bool {
-        match self.outage.as_ref().map(Outage::gate) {
-            Some(Gate::Places(few)) => self.running <= few.min(places),
-            Some(Gate::Probe(_) | Gate::Shut) => false,
-            None => true,
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.outage.as_ref().is_some_and(Outage::is_closed)
-    }
-
-    /// Nothing is left to know.
-    fn is_forgettable(&self) -> bool {
-        self.due.is_empty() && self.out.is_empty() && self.running == 0 && !self.is_probed
     }
 }
 

@@ -154,67 +154,72 @@ impl Metrics {
             list_counts: Family::default(),
         };
         let mut registry = Registry::with_prefix("feedgate");
-        registry.register("smtp_sessions_open", "Open SMTP sessions", metrics.sessions.clone());
-        registry.register("smtp_sessions", "SMTP sessions since the start", metrics.sessions_total.clone());
-        registry.register("smtp_refused", "Refusals by stage and reply code", metrics.refused.clone());
-        registry.register("greylist_delayed", "Recipients asked to come back", metrics.greylisted.clone());
-        registry.register("limits_refused", "What was refused for being too much", metrics.limited.clone());
-        registry.register("limits_bans", "Clients banned", metrics.bans.clone());
-        registry.register("limits_turned_away", "Sessions refused because of a ban", metrics.turned_away.clone());
-        registry.register("limits_tarpitted", "Answers that waited in the tarpit", metrics.tarpitted.clone());
-        registry.register("smtp_impatient", "Sessions that spoke out of turn", metrics.impatient.clone());
-        registry.register("smtp_proxy_refused", "Connections without a valid PROXY header", metrics.proxy_refused.clone());
-        let help = "Recipients asked to come back for the first time";
-        registry.register("greylist_first_tries", help, metrics.greylist_first_tries.clone());
-        registry.register("greylist_passed", "Recipients that greylisting let pass, by reason", metrics.greylist_passed.clone());
-        let help = "From the first try to the one that was taken";
-        registry.register_with_unit("greylist_delay", help, Unit::Seconds, metrics.greylist_delay.clone());
-        registry.register("greylist_lost", "First tries that did not come back in time", metrics.greylist_lost.clone());
-        registry.register("greylist_waiting", "First tries that are waited for", metrics.greylist_waiting.clone());
-        let help = "Recipients by whether they exist, and how that was known";
-        registry.register("recipients_checked", help, metrics.recipients_checked.clone());
-        registry.register("recipients_callouts", "Questions to customers' servers by their end", metrics.callouts.clone());
-        registry.register("relay_recipients", "Recipients that customers' own servers wrote to", metrics.sent_out.clone());
-        registry.register("queue_accepted", "Messages made durable", metrics.queued.clone());
-        registry.register_with_unit("queue_accepted", "Size of messages made durable", Unit::Bytes, metrics.queued_bytes.clone());
-        registry.register("scan_up", "1 while the scanner's canaries pass", metrics.scanner_up.clone());
-        registry.register("scan_verdicts", "Scans by verdict", metrics.scans.clone());
-        registry.register_with_unit("scan_duration", "Time of a scan", Unit::Seconds, metrics.scan_seconds.clone());
-        registry.register("judge_levels", "Messages by spam level", metrics.judged.clone());
-        registry.register("judge_decisions", "Recipients by decision", metrics.decided.clone());
-        registry.register("delivery_delivered", "Recipients delivered", metrics.delivered.clone());
-        registry.register_with_unit(
-            "delivery_delay",
-            "From reception to delivery",
-            Unit::Seconds,
-            metrics.delivery_delay.clone(),
-        );
-        registry.register("delivery_deferred", "Attempts that ended in try again", metrics.deferred.clone());
-        registry.register("delivery_bounced", "Recipients given up", metrics.bounced.clone());
-        let started = metrics.outage_started.clone();
-        registry.register_with_unit("outage_started", "When the outage of a domain that is down began", Unit::Seconds, started);
-        let first = metrics.outage_first_bounce.clone();
-        let help = "When the first message for a domain that is down would be given up";
-        registry.register_with_unit("outage_first_bounce", help, Unit::Seconds, first);
-        registry.register("outage_messages", "Messages that wait for a domain that is down", metrics.outage_messages.clone());
-        registry.register("outage_probes", "Questions to hosts that are away, by result", metrics.probes.clone());
-        registry.register("outage_alerts", "Alerts raised, by event", metrics.alerts.clone());
-        let help = "Attempts refused because the host had too many at a time";
-        registry.register("delivery_slowed", help, metrics.slowed.clone());
-        let help = "What senders are told of failures and delays, by kind and answer";
-        registry.register("notice_answers", help, metrics.notices.clone());
-        registry.register("history_left_out", "Mail-log lines that history had no room for", metrics.history_left_out.clone());
-        registry.register("explain_links", "Refusals that carried a link to their explanation", metrics.explained.clone());
-        registry.register("explain_pages", "Explanation pages by what they answered", metrics.explanations.clone());
-        let help = "What became of every recipient ever accepted, by domain and state";
-        registry.register("ledger_recipients", help, metrics.ledger.clone());
-        registry.register("ledger_differences", "Differences found by the last hourly look", metrics.ledger_differences.clone());
-        let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
-        registry.register("spool_index_behind_changes", help, metrics.index_behind.clone());
-        registry.register("checks_list_answers", "Clients by what a DNS list said", metrics.list_answers.clone());
-        registry.register("checks_list_counts", "1 while a DNS list has its effect", metrics.list_counts.clone());
+        metrics.register_door(&mut registry);
+        metrics.register_path(&mut registry);
         metrics.registry = registry;
         metrics
+    }
+
+    /// What clients, senders and recipients are asked and told before a message is read.
+    fn register_door(&self, registry: &mut Registry) {
+        registry.register("smtp_sessions_open", "Open SMTP sessions", self.sessions.clone());
+        registry.register("smtp_sessions", "SMTP sessions since the start", self.sessions_total.clone());
+        registry.register("smtp_refused", "Refusals by stage and reply code", self.refused.clone());
+        registry.register("greylist_delayed", "Recipients asked to come back", self.greylisted.clone());
+        registry.register("limits_refused", "What was refused for being too much", self.limited.clone());
+        registry.register("limits_bans", "Clients banned", self.bans.clone());
+        registry.register("limits_turned_away", "Sessions refused because of a ban", self.turned_away.clone());
+        registry.register("limits_tarpitted", "Answers that waited in the tarpit", self.tarpitted.clone());
+        registry.register("smtp_impatient", "Sessions that spoke out of turn", self.impatient.clone());
+        registry.register("smtp_proxy_refused", "Connections without a valid PROXY header", self.proxy_refused.clone());
+        let help = "Recipients asked to come back for the first time";
+        registry.register("greylist_first_tries", help, self.greylist_first_tries.clone());
+        registry.register("greylist_passed", "Recipients that greylisting let pass, by reason", self.greylist_passed.clone());
+        let help = "From the first try to the one that was taken";
+        registry.register_with_unit("greylist_delay", help, Unit::Seconds, self.greylist_delay.clone());
+        registry.register("greylist_lost", "First tries that did not come back in time", self.greylist_lost.clone());
+        registry.register("greylist_waiting", "First tries that are waited for", self.greylist_waiting.clone());
+        let help = "Recipients by whether they exist, and how that was known";
+        registry.register("recipients_checked", help, self.recipients_checked.clone());
+        registry.register("recipients_callouts", "Questions to customers' servers by their end", self.callouts.clone());
+        registry.register("relay_recipients", "Recipients that customers' own servers wrote to", self.sent_out.clone());
+        registry.register("checks_list_answers", "Clients by what a DNS list said", self.list_answers.clone());
+        registry.register("checks_list_counts", "1 while a DNS list has its effect", self.list_counts.clone());
+        registry.register("explain_links", "Refusals that carried a link to their explanation", self.explained.clone());
+        registry.register("explain_pages", "Explanation pages by what they answered", self.explanations.clone());
+    }
+
+    /// What becomes of messages from then on.
+    fn register_path(&self, registry: &mut Registry) {
+        registry.register("queue_accepted", "Messages made durable", self.queued.clone());
+        registry.register_with_unit("queue_accepted", "Size of messages made durable", Unit::Bytes, self.queued_bytes.clone());
+        registry.register("scan_up", "1 while the scanner's canaries pass", self.scanner_up.clone());
+        registry.register("scan_verdicts", "Scans by verdict", self.scans.clone());
+        registry.register_with_unit("scan_duration", "Time of a scan", Unit::Seconds, self.scan_seconds.clone());
+        registry.register("judge_levels", "Messages by spam level", self.judged.clone());
+        registry.register("judge_decisions", "Recipients by decision", self.decided.clone());
+        registry.register("delivery_delivered", "Recipients delivered", self.delivered.clone());
+        registry.register_with_unit("delivery_delay", "From reception to delivery", Unit::Seconds, self.delivery_delay.clone());
+        registry.register("delivery_deferred", "Attempts that ended in try again", self.deferred.clone());
+        registry.register("delivery_bounced", "Recipients given up", self.bounced.clone());
+        let started = self.outage_started.clone();
+        registry.register_with_unit("outage_started", "When the outage of a domain that is down began", Unit::Seconds, started);
+        let first = self.outage_first_bounce.clone();
+        let help = "When the first message for a domain that is down would be given up";
+        registry.register_with_unit("outage_first_bounce", help, Unit::Seconds, first);
+        registry.register("outage_messages", "Messages that wait for a domain that is down", self.outage_messages.clone());
+        registry.register("outage_probes", "Questions to hosts that are away, by result", self.probes.clone());
+        registry.register("outage_alerts", "Alerts raised, by event", self.alerts.clone());
+        let help = "Attempts refused because the host had too many at a time";
+        registry.register("delivery_slowed", help, self.slowed.clone());
+        let help = "What senders are told of failures and delays, by kind and answer";
+        registry.register("notice_answers", help, self.notices.clone());
+        registry.register("history_left_out", "Mail-log lines that history had no room for", self.history_left_out.clone());
+        let help = "What became of every recipient ever accepted, by domain and state";
+        registry.register("ledger_recipients", help, self.ledger.clone());
+        registry.register("ledger_differences", "Differences found by the last hourly look", self.ledger_differences.clone());
+        let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
+        registry.register("spool_index_behind_changes", help, self.index_behind.clone());
     }
 
     /// The text that Prometheus reads (OpenMetrics).
