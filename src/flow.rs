@@ -236,7 +236,7 @@ impl Flow {
         };
         let classified = assessment.is_some();
         let Assessment { score, level, hits } = assessment.unwrap_or_default();
-        let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication };
+        let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication, domains: Vec::new() };
         if classified {
             self.maillog.judged(self.now(), envelope.id, &judgement);
         }

@@ -104,6 +104,7 @@ async fn write(queue: Queue, numbers: Arc<AtomicU64>, until: u64) {
             level: SpamLevel::None,
             hits: Vec::new(),
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         queue.judged(id, judgement, vec![Decision::Deliver]).await.expect("the spool has room");
     }

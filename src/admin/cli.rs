@@ -13,6 +13,7 @@ mod queue;
 mod recipient;
 pub mod rules;
 mod select;
+pub mod spam;
 mod status;
 mod trace;
 mod verify;
@@ -85,6 +86,9 @@ pub enum Command {
     /// The rules that judge spam
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Why a message is spam or is not, what was learned, and what a change would do
+    #[command(subcommand)]
+    Spam(spam::Command),
 }
 
 /// A command that did not do what was asked, in words for standard error.
@@ -158,6 +162,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Ban(command) => ban::run(context, command).await,
         Command::Trace(arguments) => trace::run(context, &arguments).await,
         Command::Rules(command) => rules::run(context, command),
+        Command::Spam(command) => spam::run(context, command).await,
     }
 }
 

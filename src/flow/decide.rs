@@ -79,8 +79,15 @@ mod tests {
 
     #[track_caller]
     fn check(verdict: Verdict, level: SpamLevel, action: Action, sender: Sender, expected: &str) {
-        let judgement =
-            Judgement { at: Timestamp(0), verdict, score: 7.0, level, hits: Vec::new(), authentication: Default::default() };
+        let judgement = Judgement {
+            at: Timestamp(0),
+            verdict,
+            score: 7.0,
+            level,
+            hits: Vec::new(),
+            authentication: Default::default(),
+            domains: Vec::new(),
+        };
         let decision = decide(&judgement, Some(&domain(true, action, Unscannable::Quarantine)), sender);
         assert_eq!(shown(&decision), expected);
     }
@@ -127,6 +134,7 @@ mod tests {
             level,
             hits: Vec::new(),
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         let policy = domain(true, Action::Subject, Unscannable::DeliverTagged);
         assert_eq!(shown(&decide(&judgement(SpamLevel::None), Some(&policy), Sender::Gone)), "tagged [NOT SCANNED] ");
@@ -142,6 +150,7 @@ mod tests {
             level: SpamLevel::High,
             hits: Vec::new(),
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         assert_eq!(
             decide(&judgement, Some(&domain(false, Action::Reject, Unscannable::Quarantine)), Sender::Waits),
@@ -155,8 +164,15 @@ mod tests {
         let check = |verdict: Verdict, mode: CheckMode, sender, expected: &str| {
             let author = "bank.example".parse().unwrap();
             let authentication = crate::mail::Authentication { dmarc_reject: Some(author), ..Default::default() };
-            let judgement =
-                Judgement { at: Timestamp(0), verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new(), authentication };
+            let judgement = Judgement {
+                at: Timestamp(0),
+                verdict,
+                score: 0.0,
+                level: SpamLevel::None,
+                hits: Vec::new(),
+                authentication,
+                domains: Vec::new(),
+            };
             let mut policy = domain(false, Action::None, Unscannable::DeliverTagged);
             policy.checks.dmarc = mode;
             assert_eq!(shown(&decide(&judgement, Some(&policy), sender)), expected);

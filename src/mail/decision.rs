@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authentication, Reply, SpamLevel, Timestamp};
+use super::{Authentication, Domain, Reply, SpamLevel, Timestamp};
 
 /// The virus scanner's answer. Only `Clean` lets a message reach delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,28 @@ pub struct Judgement {
     pub hits: Vec<RuleHit>,
     #[serde(default)]
     pub authentication: Authentication,
+    /// Where a recipient's domain sees it otherwise: its lists, what it learned, its share of spam.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainJudgement>,
+}
+
+/// What a message is to one domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DomainJudgement {
+    pub domain: Domain,
+    /// The message's score and the points of `hits`.
+    pub score: f32,
+    pub level: SpamLevel,
+    /// Only what counts for this domain alone, most points first.
+    pub hits: Vec<RuleHit>,
+}
+
+impl Judgement {
+    /// Score and level as this domain sees them.
+    pub fn seen_by(&self, domain: Option<&Domain>) -> (f32, SpamLevel) {
+        let own = self.domains.iter().find(|own| Some(&own.domain) == domain);
+        own.map_or((self.score, self.level), |own| (own.score, own.level))
+    }
 }
 
 /// What becomes of a message for one recipient: a value with its reason; somebody else acts on it.

@@ -164,6 +164,7 @@ mod tests {
             level: SpamLevel::Med,
             hits,
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         let hostname = Domain::parse("mx1.isp.example").unwrap();
         let rewrite = mark(b"A: 1\r\n\r\ntext", envelope, Some(&judgement), decision, &hostname);
@@ -195,6 +196,7 @@ mod tests {
             level: SpamLevel::None,
             hits: Vec::new(),
             authentication: Authentication { results: found.to_owned(), ..Authentication::default() },
+            domains: Vec::new(),
         };
         let hostname = Domain::parse("mx1.isp.example").unwrap();
         let rewrite = mark(b"A: 1\r\n\r\n", &envelope(), Some(&judgement), &Decision::Deliver, &hostname);

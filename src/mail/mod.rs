@@ -19,7 +19,7 @@ mod rewrite;
 mod time;
 
 pub use address::{Address, AddressError, Domain, Host, Mailbox, ReversePath};
-pub use decision::{Decision, Judgement, RuleHit, Verdict};
+pub use decision::{Decision, DomainJudgement, Judgement, RuleHit, Verdict};
 pub use envelope::{BodyKind, Client, Envelope, MailParameters, Notify, Protocol, Recipient, Ret};
 pub use finding::{Authentication, Finding};
 pub use headers::{Field, HeaderSection};

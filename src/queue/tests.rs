@@ -93,6 +93,7 @@ impl House {
             level: SpamLevel::None,
             hits: Vec::new(),
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         let recipients = self.store.entry(id).await.unwrap().envelope.recipients.len();
         self.queue.judged(id, judgement, vec![decision; recipients]).await.unwrap()
@@ -487,6 +488,7 @@ async fn a_caller_who_goes_away_does_not_lose_what_became_durable() {
         level: SpamLevel::None,
         hits: Vec::new(),
         authentication: Default::default(),
+        domains: Vec::new(),
     };
     let _ = timeout(Duration::ZERO, house.queue.judged(id, judgement, vec![Decision::Deliver])).await;
     assert_eq!(house.delivery().await.entry.envelope.id, id);

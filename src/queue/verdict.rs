@@ -61,7 +61,15 @@ mod tests {
     const NOW: Timestamp = Timestamp(5_000);
 
     fn judgement(verdict: Verdict) -> Judgement {
-        Judgement { at: NOW, verdict, score: 0.0, level: SpamLevel::None, hits: Vec::new(), authentication: Default::default() }
+        Judgement {
+            at: NOW,
+            verdict,
+            score: 0.0,
+            level: SpamLevel::None,
+            hits: Vec::new(),
+            authentication: Default::default(),
+            domains: Vec::new(),
+        }
     }
 
     #[track_caller]

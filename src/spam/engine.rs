@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::examples::Example;
 use super::facts::Facts;
+use super::learned::Learning;
 use super::patterns::{Matched, Patterns, evidence_of};
 use super::rules::{self, Condition, Family, Rule, RuleErrors, RuleFile, Thresholds};
 use super::text::evidence;
@@ -71,7 +72,13 @@ impl Engine {
         Ok(Engine { families: rules.families, rules: rules.rules, patterns, thresholds: rules.thresholds })
     }
 
+    /// With the shipped model alone.
     pub fn assess(&self, facts: &Facts) -> Assessment {
+        self.assess_with(facts, &Learning::default())
+    }
+
+    /// With what was learned here, too.
+    pub fn assess_with(&self, facts: &Facts, _learning: &Learning) -> Assessment {
         let matched = self.patterns.search(facts);
         let mut found: Vec<(&Rule, String)> =
             self.rules.iter().filter_map(|rule| Some((rule, self.holds(&rule.condition, facts, &matched)?))).collect();

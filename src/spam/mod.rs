@@ -13,13 +13,17 @@ mod checks;
 mod engine;
 mod examples;
 mod facts;
+mod learned;
 mod patterns;
 mod rules;
 mod text;
+mod tokens;
 
 pub use engine::{Assessment, Engine, RuleInfo};
 pub use facts::Facts;
+pub use learned::{Learned, Learning};
 pub use rules::RuleErrors;
+pub use tokens::Tokens;
 
 /// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.
 pub fn named_checks() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -502,6 +502,7 @@ mod tests {
             level: SpamLevel::None,
             hits: vec![hit],
             authentication: Default::default(),
+            domains: Vec::new(),
         });
         let draft = Draft::state(Kind::Judged, entry(1, 1).envelope.id, &progress);
         assert_eq!(read_state(&draft.meta).unwrap().judgement.unwrap().score, 0.0);

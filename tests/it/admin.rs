@@ -115,6 +115,7 @@ impl House {
             level: SpamLevel::None,
             hits: Vec::new(),
             authentication: Default::default(),
+            domains: Vec::new(),
         };
         self.queue.judged(id, judgement, vec![decision; recipients.len()]).await.unwrap();
         id

@@ -351,6 +351,7 @@ fn judge(progress: &mut Progress) {
         level,
         hits: Vec::new(),
         authentication: Default::default(),
+        domains: Vec::new(),
     });
     progress.recipients.iter_mut().for_each(|recipient| recipient.decision = Some(Decision::Deliver));
 }

@@ -319,6 +319,7 @@ mod tests {
                 level: SpamLevel::Med,
                 hits: vec![RuleHit { rule: "SUBJECT_ALL_CAPS".to_owned(), points: 1.5, evidence: "BUY\u{7}".to_owned() }],
                 authentication: Default::default(),
+                domains: Vec::new(),
             }),
             scan_due: None,
             scan_attempts: 0,

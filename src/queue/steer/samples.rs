@@ -35,6 +35,7 @@ pub fn judged(recipients: usize, decision: Decision) -> Progress {
         level: SpamLevel::None,
         hits: Vec::new(),
         authentication: Default::default(),
+        domains: Vec::new(),
     });
     progress.recipients.iter_mut().for_each(|recipient| recipient.decision = Some(decision.clone()));
     progress

@@ -1,0 +1,12 @@
+//! `feedgate spam explain`: why a message got its level.
+
+use clap::Args;
+
+use super::super::{Context, Failure};
+
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+pub async fn run(_context: &Context, _arguments: Arguments) -> Result<(), Failure> {
+    Err(Failure::CouldNot("not available yet".to_owned()))
+}
