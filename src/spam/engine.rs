@@ -1,12 +1,17 @@
 //! Rules against facts: which of them match, what they add, and which level that is.
 
+mod fitting;
+mod tokens;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::examples::Example;
 use super::facts::Facts;
 use super::learned::Learning;
+use super::model::Model;
 use super::patterns::{Matched, Patterns, evidence_of};
 use super::rules::{self, Condition, Family, Rule, RuleErrors, RuleFile, Thresholds};
 use super::text::evidence;
@@ -31,6 +36,8 @@ pub struct Engine {
     rules: Vec<Rule>,
     patterns: Patterns,
     thresholds: Thresholds,
+    /// `None`: judged by the rules alone.
+    model: Option<Arc<Model>>,
 }
 
 /// What the rules say. The default: nothing, where nobody asked.
@@ -57,19 +64,27 @@ impl Engine {
     /// The rules the binary carries (`rules/*.toml`); a test proves that they compile.
     pub fn builtin() -> Engine {
         let files = BUILTIN.map(|(name, text)| RuleFile { name: name.to_owned(), text: text.to_owned() });
-        Engine::of(BUILTIN_LEVELS, &files).expect("the rules in the binary were tested")
+        let engine = Engine::of(BUILTIN_LEVELS, &files).expect("the rules in the binary were tested");
+        Engine { model: Some(Arc::new(Model::builtin())), ..engine }
     }
 
     /// The rules of a directory: `levels.toml`, and a family in every other `*.toml`.
     pub fn load(directory: &Path) -> Result<Engine, RuleErrors> {
         let (levels, files) = read_directory(directory)?;
-        Engine::of(&levels, &files)
+        let model = read_model(&directory.join("tokens.model"))?;
+        Engine::of(&levels, &files).map(|engine| Engine { model, ..engine })
     }
 
     fn of(levels: &str, files: &[RuleFile]) -> Result<Engine, RuleErrors> {
         let rules = rules::read(levels, files)?;
         let patterns = rules.patterns.build().map_err(|error| RuleErrors(vec![error]))?;
-        Ok(Engine { families: rules.families, rules: rules.rules, patterns, thresholds: rules.thresholds })
+        Ok(Engine {
+            families: rules.families,
+            rules: rules.rules,
+            patterns,
+            thresholds: rules.thresholds,
+            model: Some(Arc::new(Model::builtin())),
+        })
     }
 
     /// With the shipped model alone.
@@ -78,7 +93,7 @@ impl Engine {
     }
 
     /// With what was learned here, too.
-    pub fn assess_with(&self, facts: &Facts, _learning: &Learning) -> Assessment {
+    pub fn assess_with(&self, facts: &Facts, learning: &Learning) -> Assessment {
         let matched = self.patterns.search(facts);
         let mut found: Vec<(&Rule, String)> =
             self.rules.iter().filter_map(|rule| Some((rule, self.holds(&rule.condition, facts, &matched)?))).collect();
@@ -87,6 +102,8 @@ impl Engine {
         let names = |hit: &RuleHit| named.iter().any(|(id, _)| *id == hit.rule);
         let named_level = named.iter().map(|(_, level)| *level).max().unwrap_or_default();
         let mut hits = self.capped(found);
+        let tokens = self.token_hit(facts, learning);
+        hits.extend(tokens.map(|(_, hit)| hit));
         hits.extend(facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of));
         hits.sort_by(|one, other| other.points.total_cmp(&one.points));
         let score = rounded(hits.iter().map(|hit| hit.points).sum());
@@ -202,6 +219,16 @@ fn rounded(points: f32) -> f32 {
     let hundredths = (points * 100.0).round() / 100.0;
     // Not -0.0, which reads badly in a header.
     hundredths + 0.0
+}
+
+/// The token model of a directory; without the file, none is asked.
+fn read_model(path: &Path) -> Result<Option<Arc<Model>>, RuleErrors> {
+    let failed = |why: String| RuleErrors(vec![format!("{}: {why}", path.display())]);
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+        Ok(bytes) => Model::read(&bytes).map(|model| Some(Arc::new(model))).map_err(failed),
+    }
 }
 
 fn read_directory(directory: &Path) -> Result<(String, Vec<RuleFile>), RuleErrors> {

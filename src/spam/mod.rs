@@ -13,7 +13,9 @@ mod checks;
 mod engine;
 mod examples;
 mod facts;
+pub mod fit;
 mod learned;
+mod model;
 mod patterns;
 mod rules;
 mod text;
@@ -22,6 +24,7 @@ mod tokens;
 pub use engine::{Assessment, Engine, RuleInfo};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};
+pub use model::Model;
 pub use rules::RuleErrors;
 pub use tokens::Tokens;
 

@@ -40,12 +40,12 @@ pub enum Command {
 pub fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List => {
-            let rules = Rules::new(&engine(context)?);
+            let rules = Rules::new(&engine(context, None)?);
             context.show(&rules, |rules| list_text(rules, context.width))
         }
         Command::Test { file, client, helo, sender } => {
             let content = read(&file)?;
-            let engine = engine(context)?;
+            let engine = engine(context, None)?;
             let envelope = envelope(&content, client, helo, sender, context.now());
             let shown = &content[..content.len().min(Facts::CONTENT_MAX as usize)];
             let verdict = Judged::new(&engine, &Facts::gather(&envelope, shown));
@@ -56,14 +56,14 @@ pub fn run(context: &Context, command: Command) -> Result<(), Failure> {
 
 /// What each rule means, as far as it can be found out: to explain a judgement.
 pub fn reasons(context: &Context) -> HashMap<String, String> {
-    let rules = engine(context).map(|engine| engine.rules()).unwrap_or_default();
+    let rules = engine(context, None).map(|engine| engine.rules()).unwrap_or_default();
     rules.into_iter().map(|rule| (rule.id, rule.why)).collect()
 }
 
-/// The configured rules; those of the binary when there is no configuration.
-fn engine(context: &Context) -> Result<Engine, Failure> {
-    if !context.config.exists() {
-        return Ok(Engine::builtin());
+/// The rules of `directory`; else the configured ones; those of the binary when there is no configuration.
+pub fn engine(context: &Context, directory: Option<&Path>) -> Result<Engine, Failure> {
+    if directory.is_some() || !context.config.exists() {
+        return load(directory).map_err(Failure::Configuration);
     }
     load(Config::load(&context.config)?.rules.as_deref()).map_err(Failure::Configuration)
 }
@@ -85,7 +85,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Saved messages usually have the line ends of the system; what arrives by SMTP has CRLF, and that is what is judged.
-fn with_crlf(content: &[u8]) -> Vec<u8> {
+pub fn with_crlf(content: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(content.len() + content.len() / 40);
     let mut before = 0;
     for &byte in content {

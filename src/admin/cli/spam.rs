@@ -2,6 +2,7 @@
 
 mod explain;
 mod learn;
+mod manifest;
 mod replay;
 mod score;
 mod stats;

@@ -1,12 +1,74 @@
-//! `feedgate spam train`: fitting.
+//! `feedgate spam train`: fits the token model, the points of the rules and the levels to labelled mail, and writes them back
+//! into the rule files, with a report for whoever reviews them.
+
+mod report;
+mod write;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::{Context, Failure};
+use super::super::{Context, Failure, rules};
+use super::manifest::{self, Item};
+use crate::spam::fit::{self, Sample};
+use crate::spam::{Engine, Facts, Tokens};
 
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// A table of messages with `label` (ham, or anything else for spam), `source` and `year`; may be given several times
+    #[arg(long, value_name = "FILE.tsv", required = true)]
+    manifest: Vec<PathBuf>,
+    /// The rule files that are fitted and written back
+    #[arg(long, value_name = "DIR", default_value = "rules")]
+    rules: PathBuf,
+    /// Where the report goes; else standard output
+    #[arg(long, value_name = "FILE.md")]
+    report: Option<PathBuf>,
+    /// Only report; change no file
+    #[arg(long)]
+    dry_run: bool,
+}
 
-pub fn run(_context: &Context, _arguments: &Arguments) -> Result<(), Failure> {
-    Err(Failure::CouldNot("not available yet".to_owned()))
+pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+    let engine = rules::engine(context, Some(&arguments.rules))?.without_tokens();
+    let mut samples = Vec::new();
+    for path in &arguments.manifest {
+        let items = manifest::read(path)?;
+        let read = manifest::each(&items, "reading", |item| sample(&engine, item));
+        samples.extend(read.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::CouldNot)?);
+    }
+    let (spam, ham) = samples.iter().partition::<Vec<_>, _>(|sample| sample.spam);
+    if spam.len() < 100 || ham.len() < 100 {
+        let text = format!("{} spam and {} ham: fitting needs 100 of each at least", spam.len(), ham.len());
+        return Err(Failure::CouldNot(text));
+    }
+    let bar = manifest::bar(6 + fit::sources(&samples).len() as u64, "fitting");
+    let trained = fit::train(&engine, &samples, &mut |what| {
+        bar.set_message(what.to_owned());
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    let report = report::text(&samples, &trained);
+    match &arguments.report {
+        Some(path) => std::fs::write(path, &report).map_err(|error| Failure::CouldNot(format!("{}: {error}", path.display())))?,
+        None => context.show(&report, |report| report.clone())?,
+    }
+    if arguments.dry_run { Ok(()) } else { write::back(&arguments.rules, &trained) }
+}
+
+fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {
+    let label = item.cell("label");
+    if label.is_empty() {
+        return Err(format!("{}: without a label nothing can be learned", item.id));
+    }
+    let (envelope, content) = item.message()?;
+    let facts = Facts::gather(&envelope, &content);
+    Ok(Sample {
+        id: item.id.clone(),
+        spam: label != "ham",
+        source: item.cell("source").to_owned(),
+        year: item.cell("year").to_owned(),
+        tokens: Tokens::of(&facts),
+        hits: engine.places_hit(&facts),
+    })
 }

@@ -1,0 +1,57 @@
+//! The token model's part of a judgement: one hit among the others, with the words that spoke loudest.
+
+use super::Engine;
+use crate::mail::RuleHit;
+use crate::spam::facts::Facts;
+use crate::spam::learned::Learning;
+use crate::spam::model::{LOG_ODDS_MAX, Model};
+use crate::spam::text::evidence;
+use crate::spam::tokens::Tokens;
+
+/// The rule id of the token model.
+pub const TOKENS: &str = "TOKENS";
+/// Points for each unit of log-odds.
+const POINTS: f32 = 1.0;
+/// Words may speak for a message only so far: whoever pastes a page of good prose must not outweigh proof.
+const LEAST: f32 = -3.0;
+const MOST: f32 = 12.0;
+/// Words named as evidence.
+const NAMED: usize = 4;
+
+impl Engine {
+    /// Without the token model, to see what the rules do alone.
+    pub fn without_tokens(mut self) -> Engine {
+        self.model = None;
+        self
+    }
+
+    /// Points for log-odds of the token model.
+    pub fn token_points(log_odds: f32) -> f32 {
+        (log_odds * POINTS).clamp(LEAST, MOST)
+    }
+
+    /// What the token model says, with what the platform learned. `None`: there is no model.
+    pub(super) fn token_hit(&self, facts: &Facts, learning: &Learning) -> Option<(f32, RuleHit)> {
+        let model = self.model.as_deref()?;
+        let tokens = Tokens::of(facts);
+        let log_odds = (model.log_odds(&tokens) + learning.platform.log_odds(&tokens)).clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX);
+        let points = super::rounded(Engine::token_points(log_odds));
+        let evidence = if points.abs() >= 1.0 { loudest(model, facts, &tokens, points) } else { String::new() };
+        Some((log_odds, RuleHit { rule: TOKENS.to_owned(), points, evidence }))
+    }
+}
+
+/// The words that speak loudest for what the model says.
+fn loudest(model: &Model, facts: &Facts, tokens: &Tokens, points: f32) -> String {
+    let mut loud: Vec<(f32, u32)> = Vec::with_capacity(NAMED + 1);
+    for hash in tokens.hashes() {
+        let weight = model.weight(*hash) * points.signum();
+        if weight > loud.last().map_or(0.0, |(weight, _)| *weight) || loud.len() < NAMED && weight > 0.0 {
+            let at = loud.partition_point(|(known, _)| *known >= weight);
+            loud.insert(at, (weight, *hash));
+            loud.truncate(NAMED);
+        }
+    }
+    let words = Tokens::named(facts, &loud.iter().map(|(_, hash)| *hash).collect::<Vec<_>>());
+    evidence(&words.join(", "))
+}
