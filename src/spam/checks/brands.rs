@@ -139,13 +139,18 @@ pub(super) fn owner_of(domain: &str) -> Option<&'static Brand> {
     BRANDS.all.iter().filter(|brand| !brand.open).find(|brand| brand.owns(domain))
 }
 
+/// Is the domain any brand's own?
+fn is_owned(domain: &str) -> bool {
+    BRANDS.all.iter().any(|brand| brand.owns(domain))
+}
+
 /// The brand that a host pretends to be: its name as a label or a part of one, below somebody else's domain.
 pub(super) fn imitated_by(host: &str) -> Option<&'static Brand> {
     let labels = host.split('.').take(12).flat_map(|label| std::iter::once(label).chain(label.split('-').take(8)));
     let place = labels.filter(|label| label.len() >= 4).find_map(|label| BRANDS.labels.get(&skeleton(label)))?;
     let brand = BRANDS.all.get(*place)?;
     // A name like `amazon.paypal.com` is one brand's host for another.
-    (!brand.owns(host) && owner_of(host).is_none()).then_some(brand)
+    (!brand.owns(host) && !is_owned(host)).then_some(brand)
 }
 
 /// The brand whose name a label has with one letter changed, left out, put in or swapped. `skeleton`: the label's.
@@ -156,7 +161,7 @@ pub(super) fn near(host: &str, label: &str, skeleton: &str) -> Option<&'static B
     let keys = without_one(skeleton).chain([skeleton.to_owned()]);
     let close = |key: String| BRANDS.near.get(&key)?.iter().find(|(own, _)| one_apart(own, skeleton)).map(|(_, place)| *place);
     let brand = BRANDS.all.get(keys.into_iter().find_map(close)?)?;
-    (!brand.owns(host) && owner_of(host).is_none()).then_some(brand)
+    (!brand.owns(host) && !is_owned(host)).then_some(brand)
 }
 
 /// Local parts that are also words of everyday subjects.

@@ -127,13 +127,6 @@ pub(super) fn to_is_from(facts: &Facts) -> Option<String> {
     (alone && elsewhere && author.address.contains('@')).then(|| author.address.clone())
 }
 
-/// Six or more recipients in the order of the alphabet, as a list of addresses is.
-pub(super) fn to_sorted(facts: &Facts) -> Option<String> {
-    let addresses: Vec<&str> = facts.headers.to.iter().map(|to| to.address.as_str()).collect();
-    let sorted = addresses.len() >= 6 && addresses.windows(2).all(|two| two[0] < two[1]);
-    sorted.then(|| format!("{} recipients", addresses.len()))
-}
-
 /// Encoded words of two character sets in one field. US-ASCII goes with everything, and with UTF-8 as its part.
 pub(super) fn charsets_mixed(facts: &Facts) -> Option<String> {
     let fields = facts.headers.fields.iter().filter(|field| ["From", "Subject", "Reply-To"].iter().any(|name| field.is(name)));
@@ -143,14 +136,46 @@ pub(super) fn charsets_mixed(facts: &Facts) -> Option<String> {
 /// The character sets of the encoded words of a field, each once, in lower case.
 fn charsets(raw: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for word in raw.split("=?").skip(1).take(50) {
-        let Some((name, _)) = word.split_once('?') else { continue };
-        let name = name.to_ascii_lowercase();
-        if name.len() <= 40 && !name.contains(' ') && name != "us-ascii" && !names.contains(&name) {
+    for word in encoded_words(raw) {
+        // With a language behind it (RFC 2231 §5): `utf-8*de`.
+        let name = word.charset.split('*').next().unwrap_or_default().to_ascii_lowercase();
+        if name != "us-ascii" && !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+/// `=?charset?kind?text?=`
+struct EncodedWord<'a> {
+    charset: &'a str,
+    base64: bool,
+    /// `None` when it does not end.
+    text: Option<&'a str>,
+}
+
+/// The first fifty of a field. What is no encoded word for its beginning is skipped.
+fn encoded_words(raw: &str) -> impl Iterator<Item = EncodedWord<'_>> {
+    let mut rest = raw;
+    let next = move || {
+        while let Some(at) = rest.find("=?") {
+            rest = &rest[at + 2..];
+            let Some((charset, after)) = rest.split_once('?') else { continue };
+            let base64 = match after.get(..2) {
+                Some("B?" | "b?") => true,
+                Some("Q?" | "q?") => false,
+                _ => continue,
+            };
+            if charset.is_empty() || charset.len() > 40 || charset.contains(' ') {
+                continue;
+            }
+            let text = after[2..].split_once("?=").map(|(text, _)| text);
+            rest = text.map_or("", |text| &after[2 + text.len() + 2..]);
+            return Some(EncodedWord { charset, base64, text });
+        }
+        None
+    };
+    std::iter::from_fn(next).take(50)
 }
 
 /// A Cyrillic, Chinese, Japanese or Korean character set for a subject that has none of its letters.
@@ -165,24 +190,16 @@ pub(super) fn subject_charset_unneeded(facts: &Facts) -> Option<String> {
 /// A name in base64 that is plain ASCII: nobody needs it, but it hides the name from those who read the source.
 pub(super) fn from_encoded_ascii(facts: &Facts) -> Option<String> {
     let field = facts.headers.named("From").next()?;
-    let base64 = field.raw.to_ascii_lowercase().contains("?b?");
+    let base64 = encoded_words(&field.raw).any(|word| word.base64);
     let name = facts.author().map_or("", |author: &Named| author.name.as_str());
     (base64 && !name.is_empty() && name.is_ascii() && !name.contains("=?")).then(|| name.to_owned())
 }
 
-/// Encoded words that a client cannot decode: cut off, or with blanks inside.
+/// Encoded words that do not end, or with blanks inside: no client decodes them.
 pub(super) fn encoded_word_broken(facts: &Facts) -> Option<String> {
-    let fields = facts.headers.fields.iter().filter(|field| field.is("From") || field.is("Subject"));
-    let broken = |field: &&HeaderField| {
-        let mut words = field.raw.split("=?").skip(1).take(50);
-        words.any(|word| {
-            let mut parts = word.splitn(3, '?');
-            let (charset, kind, text) = (parts.next(), parts.next(), parts.next());
-            let known = matches!(kind, Some("B" | "b" | "Q" | "q")) && charset.is_some_and(|name| !name.contains(' '));
-            known && text.is_none_or(|text| text.split_once("?=").is_none_or(|(inside, _)| inside.contains(' ')))
-        })
-    };
-    fields.into_iter().find(broken).map(|field| field.raw.clone())
+    let broken = |field: &&HeaderField| encoded_words(&field.raw).any(|word| word.text.is_none_or(|text| text.contains(' ')));
+    let mut fields = facts.headers.fields.iter().filter(|field| field.is("From") || field.is("Subject"));
+    fields.find(broken).map(|field| field.raw.clone())
 }
 
 pub(super) fn value_of(facts: &Facts, name: &str) -> String {

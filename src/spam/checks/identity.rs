@@ -39,8 +39,12 @@ pub(super) fn from_name_brand(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     // All names of the field: `From: PayPal, Service, <x@evil.example>` is a list of three.
     let names: Vec<&str> = facts.headers.from.iter().flat_map(|from| [from.name.as_str(), unaddressed(&from.address)]).collect();
-    let brand = brands::named_in(&Folded::of(&names.join(" ")).text)?;
-    (!author.domain().is_empty() && !brand.owns(author.domain())).then(|| format!("{} <{}>", author.name, author.address))
+    let folded = Folded::of(&names.join(" ")).text;
+    brands::named_in(&folded)?;
+    let owned = brands::all_named_in(&folded).any(|brand| brand.owns(author.domain()));
+    // The recipients' own SharePoint or virus scanner writes in its own name.
+    let house = Own::of(facts).has(author.domain()) && from_own_domain(facts).is_none();
+    (!author.domain().is_empty() && !owned && !house).then(|| format!("{} <{}>", author.name, author.address))
 }
 
 pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
@@ -48,7 +52,9 @@ pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
     let door = facts.door.as_ref()?;
     let brand = brands::owner_of(author.domain())?;
     let sent_by_brand = [&door.sender_domain, &door.reverse_name].into_iter().flatten().any(|domain| brand.owns(domain));
-    (!sent_by_brand && door.sender_domain.is_some()).then(|| author.address.clone())
+    // What was on the brand's own servers before it reached a list, a forwarder or an outsourced relay.
+    let passed = facts.headers.hops.iter().any(|hop| [&hop.from, &hop.by].into_iter().any(|host| brand.owns(host)));
+    (!sent_by_brand && !passed && !relayed(facts) && door.sender_domain.is_some()).then(|| author.address.clone())
 }
 
 /// An entry of an address list that is no address is read as one without a host.
@@ -76,10 +82,10 @@ pub(super) fn from_random_mailbox(facts: &Facts) -> Option<String> {
     }
     let bytes = local.as_bytes();
     let switches = bytes.windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
-    let consonants = local.split(|letter: char| !letter.is_ascii_alphabetic() || "aeiouy".contains(letter));
-    let longest = consonants.map(str::len).max().unwrap_or(0);
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    (local.len() >= 8 && (switches >= 5 || longest >= 6 || digits >= 5)).then(|| author.address.clone())
+    // Where millions have mailboxes, numbers tell them apart.
+    let numbered = digits >= 5 && !is_freemail(author.domain());
+    (local.len() >= 8 && (switches >= 5 || longest_consonants(local) >= 6 || numbered)).then(|| author.address.clone())
 }
 
 pub(super) fn reply_to_freemail(facts: &Facts) -> Option<String> {
@@ -119,6 +125,22 @@ pub(super) fn from_name_emoji(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     let emoji = |letter: char| matches!(letter, '\u{1f000}'..='\u{1faff}' | '\u{2600}'..='\u{27bf}' | '\u{2b50}' | '\u{2b55}');
     author.name.contains(emoji).then(|| author.name.clone())
+}
+
+/// Signs in the name that draw the eye, or hide a word from filters: `_Parcel_`, `!!Prize!!`.
+pub(super) fn from_name_decorated(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let name = author.name.trim_matches(['"', '\'', ' ']);
+    let rows = ["!!", "||", "**", "__", "##", "==", "~~", ">>", "<<", "$$"];
+    let begins = name.starts_with(['_', '#', '*', '!', '|', '=', '~', '$', '%', '^', '>']);
+    (begins || rows.iter().any(|row| name.contains(row))).then(|| author.name.clone())
+}
+
+/// A brand's name as the mailbox, or a part of it, at somebody else's domain: `paypal-support@example.com`.
+pub(super) fn from_mailbox_brand(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let brand = brands::imitated_by(&author.local().replace('_', "-"))?;
+    (!author.domain().is_empty() && !brand.owns(author.domain())).then(|| author.address.clone())
 }
 
 pub(super) fn from_freemail(facts: &Facts) -> Option<String> {
@@ -220,17 +242,21 @@ pub(super) fn from_domain_hyphens(facts: &Facts) -> Option<String> {
 
 /// `qzxkvwpt.example`: a run of consonants or changes between letters and digits that no name has.
 pub(super) fn from_domain_random(facts: &Facts) -> Option<String> {
+    let author = facts.author()?.domain();
     let random = |label: &str| {
         let bytes = label.as_bytes();
         let digit_changes = bytes.windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
         !label.starts_with("xn--") && label.len() >= 7 && (longest_consonants(label) >= 6 || digit_changes >= 4)
     };
-    domain_label(facts, random)
+    let registered = organisation(author).split('.').next().unwrap_or_default();
+    let labels = author.split('.').filter(|label| *label == registered || label.len() >= 9);
+    let found = !is_freemail(author) && labels.take(10).any(random);
+    found.then(|| author.to_owned())
 }
 
 /// `sch` and the like count as one: German has `Angstschweiß`.
 fn longest_consonants(word: &str) -> usize {
-    let word = word.replace("sch", "s").replace("ch", "c").replace("th", "t");
+    let word = word.replace("tch", "c").replace("sch", "s").replace("ch", "c").replace("th", "t");
     word.split(|letter: char| !letter.is_ascii_alphabetic() || "aeiouy".contains(letter)).map(str::len).max().unwrap_or(0)
 }
 

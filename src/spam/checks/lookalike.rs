@@ -13,6 +13,8 @@ use crate::spam::text::lookalike;
 const LABEL_MAX: usize = 63;
 /// Shorter own names are everybody's.
 const OWN_MIN: usize = 5;
+/// Shorter own names have honest neighbours: Schmidt and Schmitt.
+const TYPO_MIN: usize = 8;
 
 /// The recipients' own domains.
 pub(in crate::spam) struct Own {
@@ -80,7 +82,7 @@ pub(in crate::spam) fn imitates_own(host: &str, own: &Own) -> Option<String> {
     let (core, below) = (without_common(label), format!(".{host}"));
     let imitated = own.names.iter().filter(|name| name.label.len() >= OWN_MIN && !is_common(&name.label)).find(|name| {
         let same_eye = seen == name.skeleton && label != name.label;
-        let typo = name.label.len() > OWN_MIN && one_apart(&seen, &name.skeleton) && !only_digits_differ(label, &name.label);
+        let typo = name.label.len() >= TYPO_MIN && one_apart(&seen, &name.skeleton) && !only_digits_differ(label, &name.label);
         let hyphened = label != name.label && label.replace('-', "") == name.label.replace('-', "");
         let added = label != name.label && core == name.label;
         let in_front = below.contains(&format!(".{}.", name.domain));
@@ -103,6 +105,7 @@ fn registered_label(host: &str) -> &str {
 
 /// As a reader sees it: punycode decoded.
 fn shown(host: &str) -> String {
+    let host = host.trim_end_matches('.');
     if host.contains("xn--") { idna::domain_to_unicode(host).0 } else { host.to_lowercase() }
 }
 

@@ -5,7 +5,7 @@
 
 use super::headers::value_of;
 use super::lookalike::Own;
-use crate::spam::facts::{DateField, DateFlaw, Facts, Hop};
+use crate::spam::facts::{DateField, DateFlaw, Facts, Hop, Named, organisation};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -119,10 +119,27 @@ pub(super) fn message_id_malformed(facts: &Facts) -> Option<String> {
 /// `<1@localhost>`, `<1@PC7>`: a host that is no name on the net.
 pub(super) fn message_id_bare_host(facts: &Facts) -> Option<String> {
     let (id, host) = message_id(facts)?;
-    (!host.is_empty() && !host.contains('.') && !host.starts_with('[')
-        || host.starts_with("localhost.")
-        || host.ends_with(".local"))
-    .then(|| id.to_owned())
+    let service = host.starts_with("geopod-ismtpd");
+    let bare = !host.is_empty() && !host.contains('.') && !host.starts_with('[') && !service;
+    (bare || host.starts_with("localhost.")).then(|| id.to_owned())
+}
+
+/// Made at a domain that has nothing to do with author, sender, client or any server on the way.
+pub(super) fn message_id_unrelated(facts: &Facts) -> Option<String> {
+    let (id, host) = message_id(facts)?;
+    let door = facts.door.as_ref()?;
+    let made = organisation(&host);
+    if !made.contains('.')
+        || made.contains('[')
+        || ["List-Id", "Resent-From", "Sender"].iter().any(|name| facts.headers.has(name))
+    {
+        return None;
+    }
+    let label = made.split('.').next().unwrap_or_default();
+    let near = |domain: &str| organisation(domain) == made || domain.contains(label);
+    let claimed = facts.headers.from.iter().map(Named::domain).chain(door.sender_domain.as_deref());
+    let related = claimed.chain(facts.headers.reply_to.iter().map(Named::domain)).any(near);
+    (!related && !touched(facts, &[label])).then(|| id.to_owned())
 }
 
 /// `<1@192.0.2.1>`, `<1@[192.0.2.1]>`.

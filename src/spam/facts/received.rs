@@ -50,7 +50,7 @@ pub(super) fn moment(date: &str) -> Option<i64> {
 /// What no clock shows, in a Date that has the shape of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::spam) enum DateFlaw {
-    /// A day, hour, minute or second that does not exist.
+    /// A day, hour, minute or second that does not exist, or a year without mail.
     Range,
     /// `Mon` on a Friday.
     Weekday,
@@ -72,7 +72,15 @@ impl DateFlaw {
         }
         let day: i64 = number(word)?;
         let month = i64::try_from(place(&MONTHS, words.next()?)?).ok()? + 1;
-        let year: i64 = number(words.next()?).filter(|year| (1970..=2200).contains(year))?;
+        let year_word = words.next()?;
+        let year: i64 = number(year_word)?;
+        if year_word.len() == 4 && !(1970..=2200).contains(&year) {
+            return Some(DateFlaw::Range);
+        }
+        // Two digits were allowed once, and say little about the century.
+        if year_word.len() != 4 {
+            return None;
+        }
         let mut clock = words.next()?.split(':').map(number);
         let (hour, minute) = (clock.next()??, clock.next()??);
         let second = clock.next().flatten().unwrap_or(0);
@@ -154,6 +162,7 @@ mod tests {
             flaw(honest, None);
         }
         flaw("Fri, 31 Nov 2026 22:36:00 +0000", Some(DateFlaw::Range));
+        flaw("Fri, 20 Nov 0102 22:36:00 +0000", Some(DateFlaw::Range));
         flaw("Fri, 20 Nov 2026 25:36:00 +0000", Some(DateFlaw::Range));
         flaw("Mon, 20 Nov 2026 22:36:00 +0000", Some(DateFlaw::Weekday));
         flaw("Fri, 20 Nov 2026 22:36:00 +1900", Some(DateFlaw::Zone));
