@@ -189,13 +189,15 @@ fn bulk(facts: &Facts) -> bool {
     ["List-Unsubscribe", "List-Id", "Feedback-ID", "Precedence"].iter().any(|name| facts.headers.has(name))
 }
 
-/// Answers go to another organisation than the author's, and nothing says that this is a list's or a service's mail.
+/// Answers go to another organisation than the author's, and nothing says that this is a list's or a service's mail. Free
+/// mailboxes are a check of their own.
 pub(super) fn reply_to_elsewhere(facts: &Facts) -> Option<String> {
     let (author, reply_to) = (facts.author()?, facts.headers.reply_to.first()?);
     let elsewhere = !author.domain().is_empty()
         && reply_to.domain().contains('.')
         && organisation(author.domain()) != organisation(reply_to.domain());
-    (elsewhere && !relayed(facts) && !bulk(facts)).then(|| format!("{} for {}", reply_to.address, author.address))
+    (elsewhere && !is_freemail(reply_to.domain()) && !relayed(facts) && !bulk(facts))
+        .then(|| format!("{} for {}", reply_to.address, author.address))
 }
 
 /// Author and answers are at free mailboxes, and not at the same one.

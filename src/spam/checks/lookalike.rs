@@ -9,6 +9,8 @@ use super::is_freemail;
 use crate::spam::facts::{Facts, organisation};
 use crate::spam::text::lookalike;
 
+/// Longer names are not DNS, in bytes.
+const HOST_MAX: usize = 255;
 /// Longer labels are not DNS.
 const LABEL_MAX: usize = 63;
 /// Shorter own names are everybody's.
@@ -61,7 +63,7 @@ pub(in crate::spam) fn imitates(host: &str, own: &Own) -> Option<String> {
 
 /// The host has a brand's name, or looks like it, below a domain that is not the brand's.
 pub(in crate::spam) fn imitates_brand(host: &str) -> Option<String> {
-    let host = shown(host);
+    let host = shown(host)?;
     let label = registered_label(&host);
     let brand = brands::imitated_by(&host).or_else(|| {
         let core = without_common(label);
@@ -76,7 +78,7 @@ pub(in crate::spam) fn imitates_own(host: &str, own: &Own) -> Option<String> {
     if own.names.is_empty() || own.has(host) {
         return None;
     }
-    let host = shown(host);
+    let host = shown(host)?;
     let label = registered_label(&host);
     let seen = skeleton(label);
     let (core, below) = (without_common(label), format!(".{host}"));
@@ -99,14 +101,17 @@ pub(super) fn other_ending<'o>(host: &str, own: &'o Own) -> Option<&'o str> {
 }
 
 fn registered_label(host: &str) -> &str {
-    let label = organisation(host).split('.').next().unwrap_or_default();
-    if label.len() > 4 * LABEL_MAX { "" } else { label }
+    organisation(host).split('.').next().unwrap_or_default()
 }
 
-/// As a reader sees it: punycode decoded.
-fn shown(host: &str) -> String {
+/// As a reader sees it: punycode decoded. `None` for what is no host name at all.
+fn shown(host: &str) -> Option<String> {
     let host = host.trim_end_matches('.');
-    if host.contains("xn--") { idna::domain_to_unicode(host).0 } else { host.to_lowercase() }
+    let named = host.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '.' | '_'));
+    if !named || host.len() > HOST_MAX {
+        return None;
+    }
+    Some(if host.contains("xn--") { idna::domain_to_unicode(host).0 } else { host.to_lowercase() })
 }
 
 /// Words that are put in front of or behind a name to make it look like a department of it.
@@ -286,8 +291,25 @@ mod tests {
         ] {
             assert!(imitates_brand(host).is_some(), "{host}");
         }
-        for host in ["paypal.com", "amazon.co.uk", "paypay.ne.jp", "amazone.de", "finance.example", "example.com", "", "com"] {
+        for host in [
+            "paypal.com",
+            "amazon.co.uk",
+            "paypay.ne.jp",
+            "amazone.de",
+            "finance.example",
+            "example.com",
+            "",
+            "com",
+            "mx.google.com\"",
+        ] {
             assert_eq!(imitates_brand(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_may_be_anything() {
+        for host in ["xn--".repeat(2000), "paypal.".repeat(5000), ".".repeat(300), "-".repeat(200), "ß.xn--\u{0}".to_owned()] {
+            imitates(&host, &own("northwind.example"));
         }
     }
 

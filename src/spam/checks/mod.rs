@@ -81,7 +81,7 @@ checks! {
     identity::from_name_decorated: "signs in the display name that draw the eye",
     identity::from_freemail: "an author at a free mailbox",
     identity::freemail_from_elsewhere: "an author at a large free mailbox whose message never was on its hosts",
-    identity::reply_to_elsewhere: "replies go to another organisation than the author's, and no list or service says so",
+    identity::reply_to_elsewhere: "replies go to another organisation than the author's, and no list or service says so, free mailboxes apart",
     identity::reply_to_other_freemail: "author and replies at two different providers of free mailboxes",
     identity::sender_field_elsewhere: "a Sender field of another organisation than the author, and no list or service",
     identity::envelope_elsewhere: "an envelope sender of another organisation than the author, and no list or service",
@@ -129,6 +129,7 @@ checks! {
     links::link_fragment_recipient: "a link that carries the recipient's address behind a # or in base64",
     links::link_alone: "up to three links and hardly a word beside them",
     door::helo_is_recipient: "a client that greets with the recipient's own domain",
+    door::client_lookalike: "a client whose name or greeting looks like a well-known brand's or the recipients' own",
     door::sender_elsewhere: "an envelope sender of another organisation than the author, with a free mailbox as author",
 }
 
