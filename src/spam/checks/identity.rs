@@ -57,6 +57,40 @@ pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
     (!sent_by_brand && !passed && !relayed(facts) && door.sender_domain.is_some()).then(|| author.address.clone())
 }
 
+/// The author is at a well-known brand, but the message neither came through the brand's hosts nor bears a signature of the
+/// brand, which all of them put on their mail whoever sends it for them. Whether a signature is valid, findings tell.
+pub(super) fn from_brand_unsigned(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let brand = brands::owner_of(author.domain())?;
+    unproved(facts, |domain| brand.owns(domain)).then(|| author.address.clone())
+}
+
+/// The same of a government's domain: `gov`, `gob.es`, `gouv.fr`, `gov.uk`.
+pub(super) fn from_government_unsigned(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let is_state = |label: &str| matches!(label, "gov" | "gob" | "gouv" | "govt" | "gv");
+    let ending = |domain: &str| {
+        let mut labels = domain.rsplit('.');
+        let last = labels.next().unwrap_or_default();
+        last == "gov" || last.len() == 2 && labels.next().is_some_and(is_state)
+    };
+    (ending(author.domain()) && unproved(facts, ending)).then(|| author.address.clone())
+}
+
+/// Nothing of the message's way or signatures is of these domains, and nothing else proves the author.
+fn unproved(facts: &Facts, is_theirs: impl Fn(&str) -> bool) -> bool {
+    let Some(door) = &facts.door else { return false };
+    let signed = facts.headers.named("DKIM-Signature").take(10).any(|field| signer(&field.raw).is_some_and(&is_theirs));
+    let hops = facts.headers.hops.iter().flat_map(|hop| [hop.from.as_str(), hop.by.as_str()]);
+    let passed = door.reverse_name.as_deref().into_iter().chain(hops).any(&is_theirs);
+    !signed && !passed && !relayed(facts) && !facts.found("dmarc-pass")
+}
+
+/// The `d=` of a DKIM-Signature.
+fn signer(field: &str) -> Option<&str> {
+    field.split(';').find_map(|tag| tag.trim().strip_prefix("d=")).map(str::trim)
+}
+
 /// An entry of an address list that is no address is read as one without a host.
 fn unaddressed(address: &str) -> &str {
     if address.contains('@') { "" } else { address }

@@ -78,6 +78,8 @@ checks! {
     identity::from_name_other_domain: "a display name that shows another domain than that of the address",
     identity::from_name_emoji: "an emoji in the display name",
     identity::from_mailbox_brand: "a well-known brand in the author's mailbox, at another domain",
+    identity::from_brand_unsigned: "an author at a well-known brand, neither through its hosts nor with its signature",
+    identity::from_government_unsigned: "an author at a government's domain, neither through its hosts nor with its signature",
     identity::from_name_decorated: "signs in the display name that draw the eye",
     identity::from_freemail: "an author at a free mailbox",
     identity::freemail_from_elsewhere: "an author at a large free mailbox whose message never was on its hosts",
