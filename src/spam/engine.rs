@@ -18,13 +18,15 @@ use super::text::evidence;
 use crate::mail::{Finding, RuleHit, SpamLevel};
 
 /// The rule files that the binary carries, in the order of their names, as [`Engine::load`] reads a directory.
-const BUILTIN: [(&str, &str); 8] = [
+const BUILTIN: [(&str, &str); 10] = [
     ("attachments", include_str!("../../rules/attachments.toml")),
     ("authentication", include_str!("../../rules/authentication.toml")),
     ("body", include_str!("../../rules/body.toml")),
     ("door", include_str!("../../rules/door.toml")),
     ("headers", include_str!("../../rules/headers.toml")),
+    ("identity", include_str!("../../rules/identity.toml")),
     ("links", include_str!("../../rules/links.toml")),
+    ("mailers", include_str!("../../rules/mailers.toml")),
     ("mime", include_str!("../../rules/mime.toml")),
     ("test", include_str!("../../rules/test.toml")),
 ];
@@ -199,7 +201,7 @@ impl Engine {
 
     fn holds_for_example(&self, rule: &Rule, example: &Example) -> Result<bool, String> {
         let (envelope, message) = example.message()?;
-        let facts = Facts::gather(&envelope, message.as_bytes());
+        let facts = Facts::gather(&envelope, message.as_bytes()).with_people(&example.people());
         Ok(self.holds(&rule.condition, &facts, &self.patterns.search(&facts)).is_some())
     }
 }

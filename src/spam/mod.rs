@@ -10,6 +10,7 @@
 //! Work and memory are linear in the (bounded) content, whatever a sender writes.
 
 mod checks;
+mod customer;
 mod engine;
 mod examples;
 mod facts;
@@ -21,6 +22,7 @@ mod rules;
 mod text;
 mod tokens;
 
+pub use customer::Person;
 pub use engine::{Assessment, Engine, RuleInfo};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};

@@ -144,7 +144,7 @@ fn is_cyrillic_or_greek(letter: char) -> bool {
 }
 
 /// The Latin letter that a lower-case Cyrillic or Greek letter imitates.
-fn lookalike(letter: char) -> Option<char> {
+pub(super) fn lookalike(letter: char) -> Option<char> {
     Some(match letter {
         'а' | 'α' => 'a',
         'в' | 'β' => 'b',

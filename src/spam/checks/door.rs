@@ -2,6 +2,7 @@
 //! `finding = "…"`.
 
 use super::is_freemail;
+use super::lookalike::{Own, imitates};
 use crate::spam::facts::{Facts, organisation};
 
 pub(super) fn helo_is_recipient(facts: &Facts) -> Option<String> {
@@ -20,4 +21,11 @@ pub(super) fn sender_elsewhere(facts: &Facts) -> Option<String> {
         .any(|name| facts.headers.has(name));
     let elsewhere = organisation(sender) != organisation(author);
     (is_freemail(author) && elsewhere && !relayed).then(|| format!("{sender} for {author}"))
+}
+
+/// The client's own name, or the one it greets with, looks like a brand's or like the recipients'.
+pub(super) fn client_lookalike(facts: &Facts) -> Option<String> {
+    let door = facts.door.as_ref()?;
+    let own = Own::of(facts);
+    [door.reverse_name.as_deref(), Some(door.helo.as_str())].into_iter().flatten().find_map(|host| imitates(host, &own))
 }

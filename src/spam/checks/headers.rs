@@ -1,116 +1,8 @@
 //! Checks of what stands in the header section.
 
 use super::brands;
-use super::is_freemail;
-use crate::spam::facts::{DateField, Facts, organisation};
+use crate::spam::facts::{Facts, HeaderField, Named};
 use crate::spam::text::Folded;
-
-const DAY_SECONDS: i64 = 24 * 60 * 60;
-
-pub(super) fn date_unreadable(facts: &Facts) -> Option<String> {
-    (facts.headers.date == DateField::Unreadable).then(|| value_of(facts, "Date"))
-}
-
-pub(super) fn date_in_future(facts: &Facts) -> Option<String> {
-    (seconds_late(facts)? < -DAY_SECONDS).then(|| value_of(facts, "Date"))
-}
-
-pub(super) fn date_long_ago(facts: &Facts) -> Option<String> {
-    (seconds_late(facts)? > 30 * DAY_SECONDS).then(|| value_of(facts, "Date"))
-}
-
-fn seconds_late(facts: &Facts) -> Option<i64> {
-    let DateField::At(date) = facts.headers.date else { return None };
-    Some(i64::try_from(facts.received_at.unix_seconds()).ok()?.saturating_sub(date))
-}
-
-/// RFC 5322 §3.6.4; no more than its shape, since many honest programs bend the grammar.
-pub(super) fn message_id_malformed(facts: &Facts) -> Option<String> {
-    let id = &facts.headers.named("Message-ID").next()?.raw;
-    let inner = id.strip_prefix('<').and_then(|id| id.strip_suffix('>'));
-    let well = inner.is_some_and(|inner| {
-        let (left, right) = inner.rsplit_once('@').unwrap_or_default();
-        !left.is_empty() && !right.is_empty() && !inner.contains([' ', '<', '>'])
-    });
-    (!well).then(|| id.clone())
-}
-
-pub(super) fn from_without_address(facts: &Facts) -> Option<String> {
-    if !facts.headers.has("From") {
-        return None;
-    }
-    // Bounces come from `MAILER-DAEMON` and say so in the envelope.
-    if facts.door.as_ref().is_some_and(|door| door.sender_domain.is_none()) {
-        return None;
-    }
-    let from = &facts.headers.from;
-    let usable = !from.is_empty() && from.iter().all(|author| author.domain().contains('.') && !author.local().is_empty());
-    (!usable).then(|| value_of(facts, "From"))
-}
-
-pub(super) fn from_name_other_address(facts: &Facts) -> Option<String> {
-    let author = facts.author()?;
-    let shown = author.name.to_lowercase();
-    let word = shown
-        .split([' ', '<', '>', '(', ')', '"', '\'', ',', ';'])
-        .find(|word| word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')))?;
-    let (_, domain) = word.rsplit_once('@')?;
-    (organisation(domain) != organisation(author.domain())).then(|| format!("{} <{}>", author.name, author.address))
-}
-
-pub(super) fn from_name_brand(facts: &Facts) -> Option<String> {
-    let author = facts.author()?;
-    // All names of the field: `From: PayPal, Service, <x@evil.example>` is a list of three.
-    let names: Vec<&str> = facts.headers.from.iter().flat_map(|from| [from.name.as_str(), unaddressed(&from.address)]).collect();
-    let brand = brands::named_in(&Folded::of(&names.join(" ")).text)?;
-    (!author.domain().is_empty() && !brand.owns(author.domain())).then(|| format!("{} <{}>", author.name, author.address))
-}
-
-pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
-    let author = facts.author()?;
-    let door = facts.door.as_ref()?;
-    let brand = brands::owner_of(author.domain())?;
-    let sent_by_brand = [&door.sender_domain, &door.reverse_name].into_iter().flatten().any(|domain| brand.owns(domain));
-    (!sent_by_brand && door.sender_domain.is_some()).then(|| author.address.clone())
-}
-
-/// An entry of an address list that is no address is read as one without a host.
-fn unaddressed(address: &str) -> &str {
-    if address.contains('@') { "" } else { address }
-}
-
-pub(super) fn from_is_recipient(facts: &Facts) -> Option<String> {
-    let author = facts.author()?;
-    let door = facts.door.as_ref()?;
-    let same = door.recipients.iter().any(|(_, address)| *address == author.address);
-    // A client of the recipient's own organisation may well carry mail to oneself.
-    let own_client = door.reverse_name.as_deref().is_some_and(|name| organisation(name) == organisation(author.domain()));
-    (same && !own_client).then(|| author.address.clone())
-}
-
-/// Long runs without a vowel, or digits between letters several times: `xkqzvtrw`, `a83kd92ls`. Machines of mailing
-/// services write such names too, but into the envelope, not into From.
-pub(super) fn from_random_mailbox(facts: &Facts) -> Option<String> {
-    let author = facts.author()?;
-    let local = author.local().split('+').next().unwrap_or_default();
-    // Mailing services that write their book-keeping into From mark it so.
-    if local.contains(['#', '=']) {
-        return None;
-    }
-    let bytes = local.as_bytes();
-    let switches = bytes.windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
-    let consonants = local.split(|letter: char| !letter.is_ascii_alphabetic() || "aeiouy".contains(letter));
-    let longest = consonants.map(str::len).max().unwrap_or(0);
-    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    (local.len() >= 8 && (switches >= 5 || longest >= 6 || digits >= 5)).then(|| author.address.clone())
-}
-
-pub(super) fn reply_to_freemail(facts: &Facts) -> Option<String> {
-    let (author, reply_to) = (facts.author()?, facts.headers.reply_to.first()?);
-    let elsewhere = organisation(author.domain()) != organisation(reply_to.domain()) || author.domain().is_empty();
-    let other_mailbox = is_freemail(author.domain()) && author.address != reply_to.address;
-    (is_freemail(reply_to.domain()) && (elsewhere || other_mailbox)).then(|| reply_to.address.clone())
-}
 
 pub(super) fn subject_capitals(facts: &Facts) -> Option<String> {
     let subject = without_prefixes(&facts.headers.subject);
@@ -207,7 +99,110 @@ pub(super) fn fields_eight_bit(facts: &Facts) -> Option<String> {
     (facts.headers.eight_bit && section.contains('\u{fffd}')).then(|| facts.headers.subject.clone())
 }
 
-fn value_of(facts: &Facts, name: &str) -> String {
+/// Programs write `Subject` and `From`; scripts that nobody tested with a mail client write `subject` and `from`.
+pub(super) fn fields_lower_case(facts: &Facts) -> Option<String> {
+    const NAMES: [&str; 4] = ["from", "to", "subject", "date"];
+    let lower = facts.headers.fields.iter().filter(|field| NAMES.contains(&field.name.as_str()));
+    let names: Vec<&str> = lower.map(|field| field.name.as_str()).collect();
+    (names.len() >= 2).then(|| names.join(", "))
+}
+
+/// `From:joe@example.com`: allowed, and hardly any mail program does it.
+pub(super) fn fields_tight(facts: &Facts) -> Option<String> {
+    const NAMES: [&str; 5] = ["From", "To", "Subject", "Date", "Message-ID"];
+    let tight = |field: &&HeaderField| field.tight && NAMES.iter().any(|name| field.is(name));
+    facts.headers.fields.iter().find(tight).map(|field| format!("{}:{}", field.name, field.raw))
+}
+
+pub(super) fn to_empty(facts: &Facts) -> Option<String> {
+    facts.headers.named("To").any(|field| field.raw.is_empty()).then(String::new)
+}
+
+/// The author writes to itself, and to everybody else unseen.
+pub(super) fn to_is_from(facts: &Facts) -> Option<String> {
+    let author = facts.author()?;
+    let to = &facts.headers.to;
+    let elsewhere = facts.door.as_ref()?.recipients.iter().all(|(_, address)| *address != author.address);
+    let alone = !to.is_empty() && to.iter().all(|to| to.address == author.address);
+    (alone && elsewhere && author.address.contains('@')).then(|| author.address.clone())
+}
+
+/// Encoded words of two character sets in one field. US-ASCII goes with everything, and with UTF-8 as its part.
+pub(super) fn charsets_mixed(facts: &Facts) -> Option<String> {
+    let fields = facts.headers.fields.iter().filter(|field| ["From", "Subject", "Reply-To"].iter().any(|name| field.is(name)));
+    fields.map(|field| charsets(&field.raw)).find(|names| names.len() > 1).map(|names| names.join(", "))
+}
+
+/// The character sets of the encoded words of a field, each once, in lower case.
+fn charsets(raw: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for word in encoded_words(raw) {
+        // With a language behind it (RFC 2231 §5): `utf-8*de`.
+        let name = word.charset.split('*').next().unwrap_or_default().to_ascii_lowercase();
+        if name != "us-ascii" && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// `=?charset?kind?text?=`
+struct EncodedWord<'a> {
+    charset: &'a str,
+    base64: bool,
+    /// `None` when it does not end.
+    text: Option<&'a str>,
+}
+
+/// The first fifty of a field. What is no encoded word for its beginning is skipped.
+fn encoded_words(raw: &str) -> impl Iterator<Item = EncodedWord<'_>> {
+    let mut rest = raw;
+    let next = move || {
+        while let Some(at) = rest.find("=?") {
+            rest = &rest[at + 2..];
+            let Some((charset, after)) = rest.split_once('?') else { continue };
+            let base64 = match after.get(..2) {
+                Some("B?" | "b?") => true,
+                Some("Q?" | "q?") => false,
+                _ => continue,
+            };
+            if charset.is_empty() || charset.len() > 40 || charset.contains(' ') {
+                continue;
+            }
+            let text = after[2..].split_once("?=").map(|(text, _)| text);
+            rest = text.map_or("", |text| &after[2 + text.len() + 2..]);
+            return Some(EncodedWord { charset, base64, text });
+        }
+        None
+    };
+    std::iter::from_fn(next).take(50)
+}
+
+/// A Cyrillic, Chinese, Japanese or Korean character set for a subject that has none of its letters.
+pub(super) fn subject_charset_unneeded(facts: &Facts) -> Option<String> {
+    const FOREIGN: [&str; 10] =
+        ["windows-1251", "koi8", "gb2312", "gbk", "gb18030", "big5", "euc-", "ks_c", "iso-2022", "shift_jis"];
+    let field = facts.headers.named("Subject").next()?;
+    let foreign = charsets(&field.raw).into_iter().find(|name| FOREIGN.iter().any(|start| name.starts_with(start)))?;
+    (!field.value.contains("=?") && field.value.chars().all(|letter| letter < '\u{250}')).then_some(foreign)
+}
+
+/// A name in base64 that is plain ASCII: nobody needs it, but it hides the name from those who read the source.
+pub(super) fn from_encoded_ascii(facts: &Facts) -> Option<String> {
+    let field = facts.headers.named("From").next()?;
+    let base64 = encoded_words(&field.raw).any(|word| word.base64);
+    let name = facts.author().map_or("", |author: &Named| author.name.as_str());
+    (base64 && !name.is_empty() && name.is_ascii() && !name.contains("=?")).then(|| name.to_owned())
+}
+
+/// Encoded words that do not end, or with blanks inside: no client decodes them.
+pub(super) fn encoded_word_broken(facts: &Facts) -> Option<String> {
+    let broken = |field: &&HeaderField| encoded_words(&field.raw).any(|word| word.text.is_none_or(|text| text.contains(' ')));
+    let mut fields = facts.headers.fields.iter().filter(|field| field.is("From") || field.is("Subject"));
+    fields.find(broken).map(|field| field.raw.clone())
+}
+
+pub(super) fn value_of(facts: &Facts, name: &str) -> String {
     facts.headers.named(name).next().map_or_else(String::new, |field| field.value.clone())
 }
 

@@ -3,9 +3,10 @@
 //! The section is read leniently by `mail::HeaderSection`; values are decoded by mail-parser, each field alone, so that one
 //! broken field hides no other. Everything is bounded: a header of 1 MB is judged by its beginning.
 
+use mail_parser::HeaderValue;
 use mail_parser::parsers::MessageStream;
-use mail_parser::{DateTime, HeaderValue};
 
+use super::received::{DateFlaw, HOPS_MAX, Hop, moment};
 use crate::mail::HeaderSection;
 use crate::spam::text::prefix;
 
@@ -26,6 +27,8 @@ pub(in crate::spam) struct HeaderField {
     pub value: String,
     /// On one line, as it came.
     pub raw: String,
+    /// No blank stands between the colon and the value.
+    pub tight: bool,
 }
 
 /// A mailbox of an address field.
@@ -70,8 +73,12 @@ pub(in crate::spam) struct Headers {
     pub reply_to: Vec<Named>,
     /// To and Cc.
     pub to: Vec<Named>,
+    pub sender: Vec<Named>,
     pub date: DateField,
+    pub date_flaw: Option<DateFlaw>,
     pub received: usize,
+    /// The way it came, the newest step first.
+    pub hops: Vec<Hop>,
 }
 
 impl Headers {
@@ -89,10 +96,9 @@ impl Headers {
         let section = &content[..parsed.end.min(SECTION_MAX)];
         let first = |name: &str| fields.iter().find(|field| field.is(name));
         let mailboxes = |name: &str| first(name).map_or_else(Vec::new, |field| mailboxes(&field.raw));
-        let date = first("Date").map_or(DateField::Missing, |field| {
-            let read = DateTime::parse_rfc822(&format!("{}\n", field.raw)).filter(DateTime::is_valid);
-            read.map_or(DateField::Unreadable, |date| DateField::At(date.to_timestamp()))
-        });
+        let date =
+            first("Date").map_or(DateField::Missing, |field| moment(&field.raw).map_or(DateField::Unreadable, DateField::At));
+        let received = || fields.iter().filter(|field| field.is("Received"));
         Headers {
             count: parsed.fields.len(),
             section: String::from_utf8_lossy(section).replace("\r\n", "\n"),
@@ -101,7 +107,10 @@ impl Headers {
             from: mailboxes("From"),
             reply_to: mailboxes("Reply-To"),
             to: ["To", "Cc"].into_iter().flat_map(mailboxes).collect(),
-            received: fields.iter().filter(|field| field.is("Received")).count(),
+            sender: mailboxes("Sender"),
+            received: received().count(),
+            hops: received().take(HOPS_MAX).map(|field| Hop::read(&field.raw)).collect(),
+            date_flaw: first("Date").and_then(|field| DateFlaw::of(&field.raw)),
             date,
             fields,
         }
@@ -124,9 +133,10 @@ impl Headers {
 
 impl HeaderField {
     fn read(name: &[u8], value: &[u8]) -> HeaderField {
+        let tight = value.first().is_some_and(|byte| !byte.is_ascii_whitespace());
         let raw = unfolded(value);
         let value = if raw.contains("=?") { decoded(&raw) } else { raw.clone() };
-        HeaderField { name: String::from_utf8_lossy(name).into_owned(), value, raw }
+        HeaderField { name: String::from_utf8_lossy(name).into_owned(), value, tight, raw }
     }
 
     pub fn is(&self, name: &str) -> bool {

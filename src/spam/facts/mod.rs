@@ -9,21 +9,26 @@ mod headers;
 mod html;
 mod links;
 mod mime;
+mod received;
 
 use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 
+use super::customer::{Person, Protected};
 use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
 
 pub(super) use attachments::Attachment;
-pub(super) use headers::{DateField, Headers, Named};
+pub(super) use headers::{DateField, HeaderField, Headers, Named};
 pub(super) use links::{Link, Links, Place, organisation};
 pub(super) use mime::{Flaw, Mime};
+pub(super) use received::{DateFlaw, Hop};
 
 /// What is known about a message when it is judged. Gathered once, then only read.
 pub struct Facts {
     /// What the checks found out, besides what the door saw.
     pub(super) findings: Vec<Finding>,
+    /// People of the recipients' organisations whose names outsiders borrow.
+    pub(super) people: Vec<Protected>,
     /// Absent for messages made here.
     pub(super) door: Option<Door>,
     pub(super) received_at: Timestamp,
@@ -71,6 +76,8 @@ impl Facts {
     pub const CONTENT_MAX: u64 = 1 << 20;
     /// Recipients looked at; a message to more is compared with the first ones.
     const RECIPIENTS_MAX: usize = 20;
+    /// Of all recipients' organisations together.
+    const PEOPLE_MAX: usize = 1000;
 
     /// Reads a message. `content`: the whole message, or its first [`Facts::CONTENT_MAX`] bytes when it is larger.
     pub fn gather(envelope: &Envelope, content: &[u8]) -> Facts {
@@ -80,6 +87,7 @@ impl Facts {
         let headers = Headers::read(content);
         let mut facts = Facts {
             findings: envelope.client.findings.clone(),
+            people: Vec::new(),
             door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
             received_at: envelope.received_at,
             from_text: headers.author_text(),
@@ -105,6 +113,17 @@ impl Facts {
     pub fn with(mut self, findings: &[Finding]) -> Facts {
         self.findings.extend_from_slice(findings);
         self
+    }
+
+    /// With the people of the recipients' organisations whose names outsiders borrow; the first [`Facts::PEOPLE_MAX`] count.
+    pub fn with_people(mut self, people: &[Person]) -> Facts {
+        let room = Self::PEOPLE_MAX.saturating_sub(self.people.len());
+        self.people.extend(people.iter().take(room).filter_map(Protected::of));
+        self
+    }
+
+    pub(super) fn found(&self, finding: &str) -> bool {
+        self.findings.iter().any(|found| found.id == finding)
     }
 
     /// The author's mailbox: the first that has an address, since clients show that one.
