@@ -18,6 +18,10 @@ const PATTERN_SIZE_MAX: usize = 1 << 20;
 /// Of one set, and of its lazily built automaton for each thread that judges.
 const SET_SIZE_MAX: usize = 16 << 20;
 
+/// Expressions in one set. With more the common automaton has so many states that it is built anew for every text, and then
+/// given up for a slower one: 240 together took eight times as long as in three sets.
+const TOGETHER_MAX: usize = 60;
+
 /// The texts that expressions search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Searched {
@@ -74,18 +78,21 @@ impl PatternsBuilder {
     pub fn build(self) -> Result<Patterns, String> {
         let mut sets = Vec::new();
         for (searched, regexes) in Searched::ALL.into_iter().zip(self.by_text) {
-            let together = || regexes.iter().filter(|regex| !has_gap(regex.as_str()));
-            let mut next = 0..;
+            let together: Vec<&str> = regexes.iter().map(Regex::as_str).filter(|regex| !has_gap(regex)).collect();
+            let mut next = (0..).map(|place| (place / TOGETHER_MAX, place % TOGETHER_MAX));
             let places = regexes.iter().map(|regex| if has_gap(regex.as_str()) { None } else { next.next() }).collect();
-            let set = RegexSetBuilder::new(together().map(Regex::as_str))
-                .case_insensitive(searched != Searched::Body)
-                .unicode(searched.is_unicode())
-                .multi_line(true)
-                .size_limit(SET_SIZE_MAX)
-                .dfa_size_limit(SET_SIZE_MAX)
-                .build()
-                .map_err(|error| format!("all {searched:?} expressions together: {error}"))?;
-            sets.push(PatternSet { set, places, regexes });
+            let set = |together: &[&str]| {
+                RegexSetBuilder::new(together)
+                    .case_insensitive(searched != Searched::Body)
+                    .unicode(searched.is_unicode())
+                    .multi_line(true)
+                    .size_limit(SET_SIZE_MAX)
+                    .dfa_size_limit(SET_SIZE_MAX)
+                    .build()
+                    .map_err(|error| format!("all {searched:?} expressions together: {error}"))
+            };
+            let together = together.chunks(TOGETHER_MAX).map(set).collect::<Result<_, _>>()?;
+            sets.push(PatternSet { sets: together, places, regexes });
         }
         Ok(Patterns { sets })
     }
@@ -144,28 +151,30 @@ pub(super) struct Patterns {
 /// Those that search the same text.
 struct PatternSet {
     regexes: Vec<Regex>,
-    /// Those without a gap.
-    set: RegexSet,
-    /// For each of `regexes` its place in `set`.
-    places: Vec<Option<usize>>,
+    /// Those without a gap, [`TOGETHER_MAX`] in each.
+    sets: Vec<RegexSet>,
+    /// For each of `regexes` its set and its place there.
+    places: Vec<Option<(usize, usize)>>,
 }
 
 /// Which of them match one message.
 pub(super) struct Matched<'f> {
     facts: &'f Facts,
-    sets: Vec<SetMatches>,
+    sets: Vec<Vec<SetMatches>>,
 }
 
 impl Patterns {
     pub fn search<'f>(&self, facts: &'f Facts) -> Matched<'f> {
-        let search = |(searched, of): (Searched, &PatternSet)| of.set.matches(searched.text(facts).as_bytes());
+        let search = |(searched, of): (Searched, &PatternSet)| {
+            of.sets.iter().map(|set| set.matches(searched.text(facts).as_bytes())).collect()
+        };
         Matched { facts, sets: Searched::ALL.into_iter().zip(&self.sets).map(search).collect() }
     }
 
     /// What an expression found, if it did.
     pub fn found(&self, id: PatternId, matched: &Matched<'_>) -> Option<String> {
         let of = &self.sets[id.searched as usize];
-        let may_match = of.places[id.place].is_none_or(|place| matched.sets[id.searched as usize].matched(place));
+        let may_match = of.places[id.place].is_none_or(|(set, place)| matched.sets[id.searched as usize][set].matched(place));
         let text = id.searched.text(matched.facts).as_bytes();
         may_match.then(|| of.regexes[id.place].find(text)).flatten().map(|found| evidence_of(found.as_bytes()))
     }

@@ -114,7 +114,9 @@ impl Folded {
             '‐'..='―' => self.push_char('-'),
             _ if letter.is_whitespace() || letter == '\u{2800}' || letter.is_control() => self.blank(),
             '\u{ad}' => {}
-            '\u{334}'..='\u{338}' => self.overlaid_letters += 1,
+            '\u{334}'..='\u{338}' | '\u{20d0}'..='\u{20dc}' | '\u{730}'..='\u{74a}' => {
+                self.overlaid_letters += usize::from(self.ends_in_latin());
+            }
             '\u{202a}' | '\u{202b}' | '\u{202d}' | '\u{202e}' => self.overrides += usize::from(self.ends_in_latin()),
             '\u{e0000}'..='\u{e01ef}' => self.smuggled += 1,
             _ if is_invisible(letter) => self.invisible_pending += 1,
@@ -184,25 +186,27 @@ fn lookalike(letter: char) -> Option<char> {
     Some(match letter {
         'а' | 'α' => 'a',
         'в' | 'β' => 'b',
-        'с' | 'ϲ' => 'c',
-        'ԁ' => 'd',
+        'с' | 'ϲ' | 'ⅽ' => 'c',
+        'ԁ' | 'ⅾ' => 'd',
         'е' | 'ё' | 'ε' => 'e',
-        'һ' => 'h',
-        'і' | 'ї' | 'ι' => 'i',
+        'ɡ' | 'ց' | 'ꮐ' => 'g',
+        'һ' | 'հ' => 'h',
+        'і' | 'ї' | 'ι' | 'ⅰ' => 'i',
         'ј' => 'j',
         'к' | 'κ' => 'k',
-        'м' => 'm',
-        'п' | 'η' => 'n',
-        'о' | 'ο' | 'σ' => 'o',
+        'ⅼ' | 'ӏ' => 'l',
+        'м' | 'ⅿ' => 'm',
+        'п' | 'η' | 'ո' => 'n',
+        'о' | 'ο' | 'σ' | 'օ' => 'o',
         'р' | 'ρ' => 'p',
-        'ԛ' => 'q',
-        'г' => 'r',
+        'ԛ' | 'զ' => 'q',
+        'г' | 'ꭱ' => 'r',
         'ѕ' => 's',
         'т' | 'τ' => 't',
         'υ' | 'ս' => 'u',
-        'ν' | 'ѵ' => 'v',
+        'ν' | 'ѵ' | 'ⅴ' => 'v',
         'ѡ' | 'ω' => 'w',
-        'х' | 'χ' => 'x',
+        'х' | 'χ' | 'ⅹ' => 'x',
         'у' | 'γ' => 'y',
         _ => return None,
     })
@@ -277,5 +281,14 @@ mod tests {
         let folded = Folded::of(&"ä".repeat(TEXT_MAX));
         assert!(folded.text.len() <= TEXT_MAX + 1);
         assert_eq!(prefix("aäb", 2), "a");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_folded(text in "(a|B|z| |\\.|-|ä|И|а|о|𝐕|\u{200b}|\u{ad}|\u{338}|\u{202e}|\u{e0041}|\r\n|\u{3000}|.){0,80}") {
+            let folded = Folded::of(&text);
+            proptest::prop_assert!(!folded.text.contains("  "));
+            proptest::prop_assert!(!folded.text.chars().any(|letter| letter.is_ascii_uppercase()));
+        }
     }
 }

@@ -63,7 +63,13 @@ pub(super) fn text_smuggled(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn text_greets_address(facts: &Facts) -> Option<String> {
-    facts.door.as_ref()?.recipients.iter().find(|(_, address)| greets(&facts.folded.text, address)).map(|(_, address)| address.clone())
+    facts
+        .door
+        .as_ref()?
+        .recipients
+        .iter()
+        .find(|(_, address)| greets(&facts.folded.text, address))
+        .map(|(_, address)| address.clone())
 }
 
 pub(super) fn text_contradicts_html(facts: &Facts) -> Option<String> {
@@ -94,8 +100,23 @@ fn noise(line: &str) -> bool {
 /// Does the beginning of a text say `dear joe@customer.example` or `hello joe,`?
 fn greets(text: &str, address: &str) -> bool {
     const GREETINGS: [&str; 17] = [
-        "dear ", "hello ", "hi ", "hey ", "attention ", "attn ", "hallo ", "liebe ", "lieber ", "sehr geehrte ", "sehr geehrter ",
-        "bonjour ", "cher ", "hola ", "ciao ", "caro ", "beste ",
+        "dear ",
+        "hello ",
+        "hi ",
+        "hey ",
+        "attention ",
+        "attn ",
+        "hallo ",
+        "liebe ",
+        "lieber ",
+        "sehr geehrte ",
+        "sehr geehrter ",
+        "bonjour ",
+        "cher ",
+        "hola ",
+        "ciao ",
+        "caro ",
+        "beste ",
     ];
     let beginning = crate::spam::text::prefix(text, 2_000);
     let addressed = |greeting: &&str| {

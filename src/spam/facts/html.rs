@@ -293,7 +293,8 @@ impl<'h> Reader<'h> {
     }
 
     fn open(&mut self, kind: Kind, tag: &Tag<'h, '_>) {
-        let is_handler = |(name, _): &&(&str, &str)| name.len() > 4 && name.get(..2).is_some_and(|on| on.eq_ignore_ascii_case("on"));
+        let is_handler =
+            |(name, _): &&(&str, &str)| name.len() > 4 && name.get(..2).is_some_and(|on| on.eq_ignore_ascii_case("on"));
         self.seen.handlers += tag.attributes.iter().filter(is_handler).count();
         match kind {
             Kind::Anchor | Kind::Area => {
@@ -363,7 +364,8 @@ impl<'h> Reader<'h> {
             return None;
         }
         let url = entities_decoded(url);
-        let based = || self.base.filter(|_| !url.starts_with('#') && !url.contains(':')).map(|base| entities_decoded(base) + &url);
+        let based =
+            || self.base.filter(|_| !url.starts_with('#') && !url.contains(':')).map(|base| entities_decoded(base) + &url);
         Link::read(place, &url, shown).or_else(|| Link::read(place, &based()?, shown))
     }
 }
@@ -446,7 +448,10 @@ mod tests {
         let seen = Html::read(concat!(
             "<html><base href='https://e.example/'><meta http-equiv=Refresh content=0><body onload=x()>",
             "<a href='go'>&#118;&#x69;&#228;</a><area href=x><img width=1 height=1><o:p></o:p><hgfds>",
-            "<table>", "x<br>", "&nbsp;<br>", "<!-- words of no use ",
+            "<table>",
+            "x<br>",
+            "&nbsp;<br>",
+            "<!-- words of no use ",
         ));
         assert_eq!((seen.base, seen.refreshes, seen.handlers, seen.areas, seen.pixels), (true, 1, 1, 1, 1));
         assert_eq!((seen.numbered_letters, seen.nonsense_tags, seen.tables, seen.unfinished), (2, 1, 1, true));
@@ -473,13 +478,55 @@ mod tests {
         assert_eq!(seen.links.len(), 2);
     }
 
+    /// Each takes milliseconds; what grows faster than its input would take minutes.
     #[test]
     fn nonsense_ends() {
-        for nonsense in
-            ["<", "<a", "<a b=\"", "<a b='", "</", "<!--", "<!", "&", "<ä", "<a ä=\"ü\">", "<a =", "<a/=>", "&#xffffffff;"]
-        {
+        for nonsense in [
+            "<",
+            "<a",
+            "<a b=\"",
+            "<a b='",
+            "</",
+            "<!--",
+            "<!",
+            "&",
+            "<ä",
+            "<a ä=\"ü\">",
+            "<a =",
+            "<a/=>",
+            "&#xffffffff;",
+            "\"",
+            "'",
+            "&#",
+            "<p style='",
+            "<p style='font:;color:#ä;:'>",
+            "<div><p>",
+            "</div></p>",
+            "<font color=white>x",
+            "<br>\u{a0}",
+            "<a href=x>y",
+            "<!--x-->a",
+            "<style>",
+            "</style",
+            "<b\u{0}>",
+            "<base href=a><a href=b>c",
+        ] {
             Html::read(nonsense);
-            Html::read(&nonsense.repeat(10_000));
+            Html::read(&nonsense.repeat((1 << 20) / nonsense.len()));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn anything_is_read(html in "(<|>|/|!|--|&|;|#|=|\"|'|:|%|a|b|p |td|br|font|span|style|color|display|none|hidden|0|9|white|ä|\u{200b}|\n| ){0,60}") {
+            let seen = Html::read(&html);
+            // Entities grow to at most a few letters each.
+            proptest::prop_assert!(seen.visible.len() + seen.hidden.len() <= html.len() * 4);
+        }
+
+        #[test]
+        fn any_text_is_read(html in ".{0,200}") {
+            Html::read(&html);
         }
     }
 }

@@ -424,11 +424,29 @@ mod tests {
         let flaws = |message: &str| walk(message).flaws;
         assert_eq!(flaws("Content-Type: multipart/mixed\n\nx"), [Flaw::NoBoundary]);
         assert_eq!(flaws("Content-Type: multipart/mixed; boundary=b\n\nx"), [Flaw::NoBoundary]);
-        assert_eq!(flaws("Content-Transfer-Encoding: base64\n\nab*cd="), [Flaw::Base64Damaged]);
+        assert_eq!(flaws("Content-Transfer-Encoding: base64\n\naGVs*bG8gdGhlcmU="), [Flaw::Base64Damaged]);
         assert_eq!(flaws("Content-Type: text/plain\nContent-Type: text/html\n\nx"), [Flaw::DuplicateFields]);
         let encoded = "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n--b\n\nx\n--b--\n";
         assert_eq!(flaws(encoded), [Flaw::EncodedMultipart]);
+        assert_eq!(flaws("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n"), [Flaw::NeverClosed]);
+        assert_eq!(flaws("Content-Type: multipart/mixed; boundary=\"a<b\"\n\n--a<b\n\nx\n--a<b--\n"), [Flaw::OddBoundary]);
+        let alone = "Content-Type: multipart/alternative; boundary=b\n\n--b\n\nx\n--b--\n";
+        assert_eq!(flaws(alone), [Flaw::OneAlternative]);
+        assert_eq!(flaws("Content-Type: message/external-body\n\nx"), [Flaw::ContentElsewhere]);
+        assert_eq!(flaws("Content-Type: text/plain; charset=nonsense\n\nx"), [Flaw::WrongCharset]);
+        assert_eq!(flaws("Content-Transfer-Encoding: hexa\n\nx"), [Flaw::UnknownEncoding]);
+        assert_eq!(flaws("\n\na\rb\0"), [Flaw::Nul, Flaw::BareCr]);
         assert!(Mime::walk(b"Content-Transfer-Encoding: base64\n\nab*c", true).flaws.is_empty(), "cut off is no flaw");
+    }
+
+    #[test]
+    fn text_files_beside_text_are_alternatives_only_by_themselves() {
+        let file = "--c\nContent-Type: application/pdf; name=a.pdf\n\n%PDF\n--c--\n";
+        let message = |kind: &str| format!("Content-Type: multipart/alternative; boundary=b\n\n--b\n\nx\n--b\n{kind}\n--b--\n");
+        let within = message(&format!("Content-Type: multipart/mixed; boundary=c\n\n--c\n\ny\n{file}"));
+        assert_eq!(walk(&within).flaws, []);
+        let itself = message("Content-Type: application/pdf; name=a.pdf\n\n%PDF");
+        assert_eq!(walk(&itself).flaws, [Flaw::FileAsAlternative]);
     }
 
     #[test]

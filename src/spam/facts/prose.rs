@@ -99,7 +99,8 @@ impl Prose {
         self.exclamations += exclamations;
         self.letters += upper + lower + digits + if foreign > 0 { self.foreign(token) } else { 0 };
         self.words += usize::from(upper + lower + foreign > 0);
-        self.repeated_marks += usize::from(exclamations + marks >= 3 && ["!!!", "$$$", "???"].iter().any(|run| token.contains(run)));
+        self.repeated_marks +=
+            usize::from(exclamations + marks >= 3 && ["!!!", "$$$", "???"].iter().any(|run| token.contains(run)));
         if foreign == 0 {
             self.ascii(token, upper, lower, run);
         } else {
@@ -130,7 +131,9 @@ impl Prose {
             self.could_shout += 1;
             self.shouted += usize::from(lower == 0);
         }
-        if whole && JUDGED.contains(&letters) && upper <= 1 {
+        // Capitals within are names of programs.
+        let plainly = upper == 0 || upper == 1 && word.starts_with(|first: char| first.is_ascii_uppercase());
+        if whole && JUDGED.contains(&letters) && plainly {
             self.judged += 1;
             if impossible_pairs(word) >= 2 {
                 self.unpronounceable += 1;
@@ -164,18 +167,174 @@ fn impossible_pairs(word: &str) -> usize {
 fn is_grammar(word: &str) -> bool {
     matches!(
         word,
-        "the" | "of" | "and" | "to" | "in" | "is" | "it" | "that" | "for" | "you" | "was" | "on" | "are" | "with" | "as" | "be"
-            | "at" | "this" | "have" | "from" | "or" | "had" | "by" | "not" | "but" | "what" | "all" | "were" | "when" | "your"
-            | "can" | "an" | "which" | "their" | "if" | "will" | "we" | "he" | "she" | "they" | "his" | "her" | "has" | "my"
-            | "me" | "our" | "so" | "no" | "do" | "would" | "there" | "been" | "who" | "about" | "up" | "out" | "them" | "than"
-            | "der" | "die" | "das" | "und" | "ist" | "nicht" | "von" | "zu" | "mit" | "den" | "dem" | "ein" | "eine" | "auf"
-            | "sie" | "wir" | "ich" | "werden" | "auch" | "im" | "des" | "bei" | "oder" | "sich" | "aus" | "nach" | "wird"
-            | "le" | "la" | "les" | "et" | "un" | "une" | "du" | "en" | "pour" | "que" | "qui" | "dans" | "sur" | "pas" | "par"
-            | "vous" | "nous" | "est" | "au" | "ce" | "avec" | "se" | "el" | "los" | "las" | "por" | "con" | "para" | "una"
-            | "su" | "al" | "lo" | "como" | "es" | "il" | "di" | "che" | "per" | "non" | "sono" | "della" | "del" | "si" | "da"
-            | "os" | "dos" | "uma" | "ao" | "mais" | "het" | "van" | "een" | "niet" | "dat" | "te" | "op" | "voor" | "zijn"
-            | "met" | "aan" | "ook" | "je" | "og" | "det" | "som" | "av" | "att" | "till" | "ett" | "nie" | "na" | "ze"
-            | "jest" | "ja" | "ei" | "ve" | "bir" | "bu" | "az" | "egy" | "yang" | "dan" | "ini"
+        "the"
+            | "of"
+            | "and"
+            | "to"
+            | "in"
+            | "is"
+            | "it"
+            | "that"
+            | "for"
+            | "you"
+            | "was"
+            | "on"
+            | "are"
+            | "with"
+            | "as"
+            | "be"
+            | "at"
+            | "this"
+            | "have"
+            | "from"
+            | "or"
+            | "had"
+            | "by"
+            | "not"
+            | "but"
+            | "what"
+            | "all"
+            | "were"
+            | "when"
+            | "your"
+            | "can"
+            | "an"
+            | "which"
+            | "their"
+            | "if"
+            | "will"
+            | "we"
+            | "he"
+            | "she"
+            | "they"
+            | "his"
+            | "her"
+            | "has"
+            | "my"
+            | "me"
+            | "our"
+            | "so"
+            | "no"
+            | "do"
+            | "would"
+            | "there"
+            | "been"
+            | "who"
+            | "about"
+            | "up"
+            | "out"
+            | "them"
+            | "than"
+            | "der"
+            | "die"
+            | "das"
+            | "und"
+            | "ist"
+            | "nicht"
+            | "von"
+            | "zu"
+            | "mit"
+            | "den"
+            | "dem"
+            | "ein"
+            | "eine"
+            | "auf"
+            | "sie"
+            | "wir"
+            | "ich"
+            | "werden"
+            | "auch"
+            | "im"
+            | "des"
+            | "bei"
+            | "oder"
+            | "sich"
+            | "aus"
+            | "nach"
+            | "wird"
+            | "le"
+            | "la"
+            | "les"
+            | "et"
+            | "un"
+            | "une"
+            | "du"
+            | "en"
+            | "pour"
+            | "que"
+            | "qui"
+            | "dans"
+            | "sur"
+            | "pas"
+            | "par"
+            | "vous"
+            | "nous"
+            | "est"
+            | "au"
+            | "ce"
+            | "avec"
+            | "se"
+            | "el"
+            | "los"
+            | "las"
+            | "por"
+            | "con"
+            | "para"
+            | "una"
+            | "su"
+            | "al"
+            | "lo"
+            | "como"
+            | "es"
+            | "il"
+            | "di"
+            | "che"
+            | "per"
+            | "non"
+            | "sono"
+            | "della"
+            | "del"
+            | "si"
+            | "da"
+            | "os"
+            | "dos"
+            | "uma"
+            | "ao"
+            | "mais"
+            | "het"
+            | "van"
+            | "een"
+            | "niet"
+            | "dat"
+            | "te"
+            | "op"
+            | "voor"
+            | "zijn"
+            | "met"
+            | "aan"
+            | "ook"
+            | "je"
+            | "og"
+            | "det"
+            | "som"
+            | "av"
+            | "att"
+            | "till"
+            | "ett"
+            | "nie"
+            | "na"
+            | "ze"
+            | "jest"
+            | "ja"
+            | "ei"
+            | "ve"
+            | "bir"
+            | "bu"
+            | "az"
+            | "egy"
+            | "yang"
+            | "dan"
+            | "ini"
     )
 }
 
@@ -264,9 +423,9 @@ impl Words {
 
     /// Of the first words of another text: how many there are, and how many of them are here.
     pub fn shared_with(&self, text: &str) -> (usize, usize) {
-        hashes(text).take(COMPARED_MAX).fold((0, 0), |(all, shared), hash| {
-            (all + 1, shared + usize::from(self.seen[hash / 64] >> (hash % 64) & 1 == 1))
-        })
+        hashes(text)
+            .take(COMPARED_MAX)
+            .fold((0, 0), |(all, shared), hash| (all + 1, shared + usize::from(self.seen[hash / 64] >> (hash % 64) & 1 == 1)))
     }
 }
 
@@ -337,5 +496,13 @@ mod tests {
         let words = Words::of("The quick brown fox jumps over the lazy dog");
         assert_eq!(words.shared_with("QUICK and brown, or green"), (3, 2));
         assert_eq!(words.count, 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_counted(text in "(a|X|q|9| |\\.|!|\\$|\n|ä|И|.){0,120}") {
+            let prose = of(&text);
+            proptest::prop_assert!(prose.letters <= text.len() && prose.words <= prose.letters.max(text.len()));
+        }
     }
 }

@@ -86,9 +86,6 @@ impl Kind {
 
     /// Opens nothing.
     pub fn is_void(self) -> bool {
-        matches!(
-            self,
-            Kind::Area | Kind::Base | Kind::Break | Kind::Frame | Kind::Image | Kind::Input | Kind::Meta | Kind::Void
-        )
+        matches!(self, Kind::Area | Kind::Base | Kind::Break | Kind::Frame | Kind::Image | Kind::Input | Kind::Meta | Kind::Void)
     }
 }
