@@ -1,4 +1,4 @@
-//! The regular expressions of all rules, one set for each text they search, so that judging reads each text about once
+//! The regular expressions of all rules, in a few sets for each text they search, so that judging reads each text a few times
 //! however many rules there are.
 //!
 //! Linear whatever the text is: the regex crate has no backtracking, sizes are limited here and texts in `Facts`.
