@@ -8,10 +8,13 @@
 //! Expressions with a gap (`[^.]*`, `{0,80}`) stay out of the sets: each that has begun doubles the states of the common
 //! automaton, which then is built anew for every text. They are searched alone, when a condition asks.
 
+mod prefixes;
+
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder, SetMatches};
 
 use super::facts::Facts;
 use super::text::evidence;
+use prefixes::Prefixes;
 
 /// Of one compiled expression, in bytes. A list of hundred words fits; a counted repetition of a large class does not.
 const PATTERN_SIZE_MAX: usize = 1 << 20;
@@ -78,9 +81,15 @@ impl PatternsBuilder {
     pub fn build(self) -> Result<Patterns, String> {
         let mut sets = Vec::new();
         for (searched, regexes) in Searched::ALL.into_iter().zip(self.by_text) {
-            let together: Vec<&str> = regexes.iter().map(Regex::as_str).filter(|regex| !has_gap(regex)).collect();
+            // Short texts are not worth it, and their letters have two cases.
+            let prefixes = match searched {
+                Searched::Body => Prefixes::of(regexes.iter().map(|regex| (regex.as_str(), has_gap(regex.as_str()))))?,
+                _ => Prefixes::default(),
+            };
+            let joins = |(place, regex): &(usize, &Regex)| !has_gap(regex.as_str()) && !prefixes.knows(*place);
+            let together: Vec<&str> = regexes.iter().enumerate().filter(joins).map(|(_, regex)| regex.as_str()).collect();
             let mut next = (0..).map(|place| (place / TOGETHER_MAX, place % TOGETHER_MAX));
-            let places = regexes.iter().map(|regex| if has_gap(regex.as_str()) { None } else { next.next() }).collect();
+            let places = regexes.iter().enumerate().map(|regex| if joins(&regex) { next.next() } else { None }).collect();
             let set = |together: &[&str]| {
                 RegexSetBuilder::new(together)
                     .case_insensitive(searched != Searched::Body)
@@ -92,7 +101,7 @@ impl PatternsBuilder {
                     .map_err(|error| format!("all {searched:?} expressions together: {error}"))
             };
             let together = together.chunks(TOGETHER_MAX).map(set).collect::<Result<_, _>>()?;
-            sets.push(PatternSet { sets: together, places, regexes });
+            sets.push(PatternSet { sets: together, places, regexes, prefixes });
         }
         Ok(Patterns { sets })
     }
@@ -155,12 +164,16 @@ struct PatternSet {
     sets: Vec<RegexSet>,
     /// For each of `regexes` its set and its place there.
     places: Vec<Option<(usize, usize)>>,
+    /// Those whose beginnings are sought first.
+    prefixes: Prefixes,
 }
 
 /// Which of them match one message.
 pub(super) struct Matched<'f> {
     facts: &'f Facts,
     sets: Vec<Vec<SetMatches>>,
+    /// Of each text, what was found by its beginning.
+    begun: Vec<prefixes::Begun>,
 }
 
 impl Patterns {
@@ -168,7 +181,9 @@ impl Patterns {
         let search = |(searched, of): (Searched, &PatternSet)| {
             of.sets.iter().map(|set| set.matches(searched.text(facts).as_bytes())).collect()
         };
-        Matched { facts, sets: Searched::ALL.into_iter().zip(&self.sets).map(search).collect() }
+        let begun = |(searched, of): (Searched, &PatternSet)| of.prefixes.search(searched.text(facts).as_bytes());
+        let sets = || Searched::ALL.into_iter().zip(&self.sets);
+        Matched { facts, sets: sets().map(search).collect(), begun: sets().map(begun).collect() }
     }
 
     /// What an expression found, if it did.
@@ -176,6 +191,13 @@ impl Patterns {
         let of = &self.sets[id.searched as usize];
         let may_match = of.places[id.place].is_none_or(|(set, place)| matched.sets[id.searched as usize][set].matched(place));
         let text = id.searched.text(matched.facts).as_bytes();
+        if of.prefixes.knows(id.place) {
+            match matched.begun[id.searched as usize].of(id.place) {
+                None => return None,
+                Some(Some(found)) => return Some(evidence_of(&text[found])),
+                Some(None) => {}
+            }
+        }
         may_match.then(|| of.regexes[id.place].find(text)).flatten().map(|found| evidence_of(found.as_bytes()))
     }
 }

@@ -125,5 +125,5 @@ fn greets(text: &str, address: &str) -> bool {
             word && beginning[at + greeting.len()..].trim_start_matches(['<', '"', ':', ' ']).starts_with(address)
         })
     };
-    address.len() >= 6 && GREETINGS.iter().any(|greeting| addressed(greeting))
+    address.len() >= 6 && GREETINGS.iter().any(addressed)
 }
