@@ -18,16 +18,20 @@ use super::text::evidence;
 use crate::mail::{Finding, RuleHit, SpamLevel};
 
 /// The rule files that the binary carries, in the order of their names, as [`Engine::load`] reads a directory.
-const BUILTIN: [(&str, &str); 10] = [
+const BUILTIN: [(&str, &str); 14] = [
     ("attachments", include_str!("../../rules/attachments.toml")),
     ("authentication", include_str!("../../rules/authentication.toml")),
     ("body", include_str!("../../rules/body.toml")),
     ("door", include_str!("../../rules/door.toml")),
+    ("fraud", include_str!("../../rules/fraud.toml")),
     ("headers", include_str!("../../rules/headers.toml")),
     ("identity", include_str!("../../rules/identity.toml")),
     ("links", include_str!("../../rules/links.toml")),
     ("mailers", include_str!("../../rules/mailers.toml")),
     ("mime", include_str!("../../rules/mime.toml")),
+    ("obfuscation", include_str!("../../rules/obfuscation.toml")),
+    ("offers", include_str!("../../rules/offers.toml")),
+    ("phishing", include_str!("../../rules/phishing.toml")),
     ("test", include_str!("../../rules/test.toml")),
 ];
 const BUILTIN_LEVELS: &str = include_str!("../../rules/levels.toml");

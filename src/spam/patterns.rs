@@ -1,4 +1,4 @@
-//! The regular expressions of all rules, one set for each text they search, so that judging reads each text about once
+//! The regular expressions of all rules, in a few sets for each text they search, so that judging reads each text a few times
 //! however many rules there are.
 //!
 //! Linear whatever the text is: the regex crate has no backtracking, sizes are limited here and texts in `Facts`.
@@ -8,15 +8,22 @@
 //! Expressions with a gap (`[^.]*`, `{0,80}`) stay out of the sets: each that has begun doubles the states of the common
 //! automaton, which then is built anew for every text. They are searched alone, when a condition asks.
 
+mod prefixes;
+
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder, SetMatches};
 
 use super::facts::Facts;
 use super::text::evidence;
+use prefixes::Prefixes;
 
 /// Of one compiled expression, in bytes. A list of hundred words fits; a counted repetition of a large class does not.
 const PATTERN_SIZE_MAX: usize = 1 << 20;
 /// Of one set, and of its lazily built automaton for each thread that judges.
 const SET_SIZE_MAX: usize = 16 << 20;
+
+/// Expressions in one set. With more the common automaton has so many states that it is built anew for every text, and then
+/// given up for a slower one: 240 together took eight times as long as in three sets.
+const TOGETHER_MAX: usize = 60;
 
 /// The texts that expressions search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,18 +81,27 @@ impl PatternsBuilder {
     pub fn build(self) -> Result<Patterns, String> {
         let mut sets = Vec::new();
         for (searched, regexes) in Searched::ALL.into_iter().zip(self.by_text) {
-            let together = || regexes.iter().filter(|regex| !has_gap(regex.as_str()));
-            let mut next = 0..;
-            let places = regexes.iter().map(|regex| if has_gap(regex.as_str()) { None } else { next.next() }).collect();
-            let set = RegexSetBuilder::new(together().map(Regex::as_str))
-                .case_insensitive(searched != Searched::Body)
-                .unicode(searched.is_unicode())
-                .multi_line(true)
-                .size_limit(SET_SIZE_MAX)
-                .dfa_size_limit(SET_SIZE_MAX)
-                .build()
-                .map_err(|error| format!("all {searched:?} expressions together: {error}"))?;
-            sets.push(PatternSet { set, places, regexes });
+            // Short texts are not worth it, and their letters have two cases.
+            let prefixes = match searched {
+                Searched::Body => Prefixes::of(regexes.iter().map(|regex| (regex.as_str(), has_gap(regex.as_str()))))?,
+                _ => Prefixes::default(),
+            };
+            let joins = |(place, regex): &(usize, &Regex)| !has_gap(regex.as_str()) && !prefixes.knows(*place);
+            let together: Vec<&str> = regexes.iter().enumerate().filter(joins).map(|(_, regex)| regex.as_str()).collect();
+            let mut next = (0..).map(|place| (place / TOGETHER_MAX, place % TOGETHER_MAX));
+            let places = regexes.iter().enumerate().map(|regex| if joins(&regex) { next.next() } else { None }).collect();
+            let set = |together: &[&str]| {
+                RegexSetBuilder::new(together)
+                    .case_insensitive(searched != Searched::Body)
+                    .unicode(searched.is_unicode())
+                    .multi_line(true)
+                    .size_limit(SET_SIZE_MAX)
+                    .dfa_size_limit(SET_SIZE_MAX)
+                    .build()
+                    .map_err(|error| format!("all {searched:?} expressions together: {error}"))
+            };
+            let together = together.chunks(TOGETHER_MAX).map(set).collect::<Result<_, _>>()?;
+            sets.push(PatternSet { sets: together, places, regexes, prefixes });
         }
         Ok(Patterns { sets })
     }
@@ -144,29 +160,44 @@ pub(super) struct Patterns {
 /// Those that search the same text.
 struct PatternSet {
     regexes: Vec<Regex>,
-    /// Those without a gap.
-    set: RegexSet,
-    /// For each of `regexes` its place in `set`.
-    places: Vec<Option<usize>>,
+    /// Those without a gap, [`TOGETHER_MAX`] in each.
+    sets: Vec<RegexSet>,
+    /// For each of `regexes` its set and its place there.
+    places: Vec<Option<(usize, usize)>>,
+    /// Those whose beginnings are sought first.
+    prefixes: Prefixes,
 }
 
 /// Which of them match one message.
 pub(super) struct Matched<'f> {
     facts: &'f Facts,
-    sets: Vec<SetMatches>,
+    sets: Vec<Vec<SetMatches>>,
+    /// Of each text, what was found by its beginning.
+    begun: Vec<prefixes::Begun>,
 }
 
 impl Patterns {
     pub fn search<'f>(&self, facts: &'f Facts) -> Matched<'f> {
-        let search = |(searched, of): (Searched, &PatternSet)| of.set.matches(searched.text(facts).as_bytes());
-        Matched { facts, sets: Searched::ALL.into_iter().zip(&self.sets).map(search).collect() }
+        let search = |(searched, of): (Searched, &PatternSet)| {
+            of.sets.iter().map(|set| set.matches(searched.text(facts).as_bytes())).collect()
+        };
+        let begun = |(searched, of): (Searched, &PatternSet)| of.prefixes.search(searched.text(facts).as_bytes());
+        let sets = || Searched::ALL.into_iter().zip(&self.sets);
+        Matched { facts, sets: sets().map(search).collect(), begun: sets().map(begun).collect() }
     }
 
     /// What an expression found, if it did.
     pub fn found(&self, id: PatternId, matched: &Matched<'_>) -> Option<String> {
         let of = &self.sets[id.searched as usize];
-        let may_match = of.places[id.place].is_none_or(|place| matched.sets[id.searched as usize].matched(place));
+        let may_match = of.places[id.place].is_none_or(|(set, place)| matched.sets[id.searched as usize][set].matched(place));
         let text = id.searched.text(matched.facts).as_bytes();
+        if of.prefixes.knows(id.place) {
+            match matched.begun[id.searched as usize].of(id.place) {
+                None => return None,
+                Some(Some(found)) => return Some(evidence_of(&text[found])),
+                Some(None) => {}
+            }
+        }
         may_match.then(|| of.regexes[id.place].find(text)).flatten().map(|found| evidence_of(found.as_bytes()))
     }
 }

@@ -41,6 +41,12 @@ pub(super) struct Folded {
     pub mixed_words: usize,
     /// Letters from the mathematical and full-width blocks, which no keyboard types.
     pub styled_letters: usize,
+    /// Letters struck through or crossed out, one by one: `p\u{338}ay`.
+    pub overlaid_letters: usize,
+    /// Characters that turn the direction of Latin text.
+    pub overrides: usize,
+    /// Tag characters and other code that no screen shows but a program can read, beyond what the flags of countries need.
+    pub smuggled: usize,
     word: Word,
     invisible_pending: usize,
 }
@@ -64,10 +70,33 @@ impl Folded {
     /// Adds a text as words of its own.
     pub fn push(&mut self, text: &str) {
         let room = TEXT_MAX.saturating_sub(self.text.len());
-        for letter in prefix(text, room).chars() {
-            self.push_char(letter);
+        let mut rest = prefix(text, room);
+        self.text.reserve(rest.len() + 1);
+        while !rest.is_empty() {
+            // Most words are plain; they are copied in one go.
+            let plain = rest.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
+            if plain > 0 {
+                self.plain_letters(&rest[..plain]);
+                rest = &rest[plain..];
+            }
+            let mut letters = rest.chars();
+            if let Some(letter) = letters.next() {
+                self.push_char(letter);
+                rest = letters.as_str();
+            }
         }
         self.blank();
+    }
+
+    /// Latin letters without anything.
+    fn plain_letters(&mut self, letters: &str) {
+        if self.invisible_pending > 0 {
+            let between_latin = self.text.ends_with(|before: char| before.is_ascii_lowercase());
+            self.invisible_in_words += if between_latin { self.invisible_pending } else { 0 };
+            self.invisible_pending = 0;
+        }
+        self.word.latin = true;
+        self.text.extend(letters.bytes().map(|letter| char::from(letter.to_ascii_lowercase())));
     }
 
     fn push_char(&mut self, letter: char) {
@@ -85,6 +114,11 @@ impl Folded {
             '‐'..='―' => self.push_char('-'),
             _ if letter.is_whitespace() || letter == '\u{2800}' || letter.is_control() => self.blank(),
             '\u{ad}' => {}
+            '\u{334}'..='\u{338}' | '\u{20d0}'..='\u{20dc}' | '\u{730}'..='\u{74a}' => {
+                self.overlaid_letters += usize::from(self.ends_in_latin());
+            }
+            '\u{202a}' | '\u{202b}' | '\u{202d}' | '\u{202e}' => self.overrides += usize::from(self.ends_in_latin()),
+            '\u{e0000}'..='\u{e01ef}' => self.smuggled += 1,
             _ if is_invisible(letter) => self.invisible_pending += 1,
             _ => match styled(letter) {
                 Some(plain) => {
@@ -94,6 +128,10 @@ impl Folded {
                 None => letter.to_lowercase().for_each(|lower| self.letter(lower)),
             },
         }
+    }
+
+    fn ends_in_latin(&self) -> bool {
+        self.text.trim_end().ends_with(|before: char| before.is_ascii_alphanumeric())
     }
 
     fn letter(&mut self, letter: char) {
@@ -136,7 +174,7 @@ pub(super) fn is_invisible(letter: char) -> bool {
     matches!(letter,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{e0000}'..='\u{e007f}')
+        | '\u{e0000}'..='\u{e01ef}')
 }
 
 fn is_cyrillic_or_greek(letter: char) -> bool {
@@ -148,25 +186,27 @@ pub(super) fn lookalike(letter: char) -> Option<char> {
     Some(match letter {
         'а' | 'α' => 'a',
         'в' | 'β' => 'b',
-        'с' | 'ϲ' => 'c',
-        'ԁ' => 'd',
+        'с' | 'ϲ' | 'ⅽ' => 'c',
+        'ԁ' | 'ⅾ' => 'd',
         'е' | 'ё' | 'ε' => 'e',
-        'һ' => 'h',
-        'і' | 'ї' | 'ι' => 'i',
+        'ɡ' | 'ց' | 'ꮐ' => 'g',
+        'һ' | 'հ' => 'h',
+        'і' | 'ї' | 'ι' | 'ⅰ' => 'i',
         'ј' => 'j',
         'к' | 'κ' => 'k',
-        'м' => 'm',
-        'п' | 'η' => 'n',
-        'о' | 'ο' | 'σ' => 'o',
+        'ⅼ' | 'ӏ' => 'l',
+        'м' | 'ⅿ' => 'm',
+        'п' | 'η' | 'ո' => 'n',
+        'о' | 'ο' | 'σ' | 'օ' => 'o',
         'р' | 'ρ' => 'p',
-        'ԛ' => 'q',
-        'г' => 'r',
+        'ԛ' | 'զ' => 'q',
+        'г' | 'ꭱ' => 'r',
         'ѕ' => 's',
         'т' | 'τ' => 't',
         'υ' | 'ս' => 'u',
-        'ν' | 'ѵ' => 'v',
+        'ν' | 'ѵ' | 'ⅴ' => 'v',
         'ѡ' | 'ω' => 'w',
-        'х' | 'χ' => 'x',
+        'х' | 'χ' | 'ⅹ' => 'x',
         'у' | 'γ' => 'y',
         _ => return None,
     })
@@ -185,6 +225,10 @@ fn styled(letter: char) -> Option<char> {
         code @ 0xff41..=0xff5a => nth(b'a', code - 0xff41),
         code @ 0x24b6..=0x24cf => nth(b'a', code - 0x24b6),
         code @ 0x24d0..=0x24e9 => nth(b'a', code - 0x24d0),
+        // Squared and negative circled or squared; the letters of flags (0x1f1e6) are not among them.
+        code @ 0x1f130..=0x1f149 => nth(b'a', code - 0x1f130),
+        code @ 0x1f150..=0x1f169 => nth(b'a', code - 0x1f150),
+        code @ 0x1f170..=0x1f189 => nth(b'a', code - 0x1f170),
         _ => None,
     }
 }
@@ -204,6 +248,13 @@ mod tests {
         let folded = Folded::of("pass\u{200b}w\u{ad}ord раypal 𝐕𝐞𝐫𝐢𝐟𝐲 ｎｏｗ");
         assert_eq!(folded.text, "password paypal verify now ");
         assert_eq!((folded.invisible_in_words, folded.mixed_words, folded.styled_letters), (1, 1, 9));
+    }
+
+    #[test]
+    fn other_disguises_are_counted() {
+        let folded = Folded::of("p\u{338}a\u{336}y \u{1f13d}\u{1f15e}\u{1f186} photo\u{202e}gpj \u{e0041}\u{e0042}");
+        assert_eq!(folded.text, "pay now photogpj ");
+        assert_eq!((folded.overlaid_letters, folded.styled_letters, folded.overrides, folded.smuggled), (2, 3, 1, 2));
     }
 
     #[test]
@@ -230,5 +281,14 @@ mod tests {
         let folded = Folded::of(&"ä".repeat(TEXT_MAX));
         assert!(folded.text.len() <= TEXT_MAX + 1);
         assert_eq!(prefix("aäb", 2), "a");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_folded(text in "(a|B|z| |\\.|-|ä|И|а|о|𝐕|\u{200b}|\u{ad}|\u{338}|\u{202e}|\u{e0041}|\r\n|\u{3000}|.){0,80}") {
+            let folded = Folded::of(&text);
+            proptest::prop_assert!(!folded.text.contains("  "));
+            proptest::prop_assert!(!folded.text.chars().any(|letter| letter.is_ascii_uppercase()));
+        }
     }
 }

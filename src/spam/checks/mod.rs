@@ -6,9 +6,12 @@ mod brands;
 mod content;
 mod door;
 mod headers;
+mod html;
 mod identity;
 mod links;
 pub(super) mod lookalike;
+mod mime;
+mod text;
 mod trace;
 
 use super::facts::Facts;
@@ -114,6 +117,50 @@ checks! {
     content::invisible_letters: "invisible characters within words",
     content::mixed_alphabets: "words written with look-alike letters of another alphabet",
     content::styled_letters: "sentences in mathematical or full-width letters",
+    html::html_parted_words: "words parted by comments, nonsense tags or hidden letters",
+    html::html_nonsense_tags: "several tags that no HTML has",
+    html::html_numbered_letters: "plain letters written as numbers",
+    html::html_camouflaged: "text of the colour it stands on",
+    html::html_comments: "more comment than text",
+    html::html_handlers: "attributes that run code",
+    html::html_refresh: "HTML that leads elsewhere by itself",
+    html::html_base: "HTML whose short links lead elsewhere than they say",
+    html::html_map: "an image with places that are links",
+    html::html_pixel: "an image of one pixel",
+    html::html_fragment: "HTML without `<html>` and `<body>`",
+    html::html_unfinished: "HTML that ends within a tag or a comment",
+    mime::mime_never_closed: "parts that begin and never end",
+    mime::mime_odd_boundary: "a boundary with characters, or of a length, that no boundary has",
+    mime::mime_same_boundary: "parts within parts with the same boundary",
+    mime::mime_text_between_parts: "sentences before the first or after the last part",
+    mime::mime_one_alternative: "an alternative with nothing to choose from",
+    mime::mime_file_as_alternative: "a file where another form of the text should be",
+    mime::mime_content_elsewhere: "a part of a message, or content that lies elsewhere",
+    mime::mime_wrong_charset: "a text that is not in the charset it names",
+    mime::mime_no_charset: "bytes beyond ASCII in no charset",
+    mime::mime_unknown_encoding: "a transfer encoding that does not exist",
+    mime::mime_encoded_ascii: "plain ASCII text hidden in base64",
+    mime::mime_quoted_letters: "plain letters written as numbers in quoted-printable",
+    mime::mime_bare_cr: "a carriage return within a line",
+    mime::mime_nul: "NUL characters in the text",
+    mime::mime_long_line: "a line twice as long as allowed",
+    text::text_shouts: "a text of which much is in capitals",
+    text::text_exclaims: "an exclamation mark in nearly every sentence",
+    text::text_repeated_marks: "!!!, ??? or $$$ several times",
+    text::text_unpronounceable: "several words that nobody could say",
+    text::text_ends_in_noise: "a text that ends in a word made by a generator",
+    text::text_word_salad: "a long run of words without any grammar",
+    text::text_spaced_letters: "a word with its letters spaced out",
+    text::text_dotted_letters: "a word with a mark after every letter",
+    text::text_sliced: "a text cut into columns of single letters",
+    text::text_below_screen: "text below very many empty lines",
+    text::text_overlaid_letters: "letters struck through one by one",
+    text::text_turned: "characters that turn the direction of Latin text",
+    text::text_smuggled: "code characters that no screen shows, more than flags need",
+    text::text_greets_address: "a greeting with the recipient's address, or its local part, for a name",
+    text::text_contradicts_html: "a plain text that has hardly a word of the HTML beside it",
+    text::text_empty_beside_html: "an empty plain text beside much HTML",
+    text::hidden_noise: "hidden text that makes no sentence",
     content::attachment_double_extension: "a document's extension in front of a program's",
     content::attachment_disguised_program: "a Windows program under another name",
     content::attachment_active_page: "an attached web page with a form or a script",

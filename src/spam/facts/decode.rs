@@ -61,6 +61,38 @@ fn quoted_printable(body: &[u8]) -> Decoded<'static> {
     Decoded { bytes: Cow::Owned(bytes), damaged: true }
 }
 
+/// Letters and digits that quoted-printable writes as numbers although they stand for themselves (RFC 2045 §6.7 lets
+/// it): `=56=69=61`. Encoders write so only what could be taken for something else, a "From " or a dot on a line's beginning.
+pub(super) fn needlessly_quoted(body: &[u8]) -> usize {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let is_plain = |at: usize| match (body.get(at + 1).and_then(digit), body.get(at + 2).and_then(digit)) {
+        (Some(high), Some(low)) => u8::try_from(high * 16 + low).is_ok_and(|byte| byte.is_ascii_alphanumeric()),
+        _ => false,
+    };
+    memchr::memchr_iter(b'=', body).filter(|at| is_plain(*at)).count()
+}
+
+/// Does a text not keep to its charset, so that every client shows something else?
+pub(super) fn misdeclared(bytes: &[u8], charset: Option<&str>) -> bool {
+    let Some(charset) = charset else { return false };
+    let is = |names: &[&str]| names.iter().any(|name| charset.eq_ignore_ascii_case(name));
+    if bytes.is_ascii() {
+        // Seven bits and no escape: whatever was meant, it is not Japanese.
+        return is(&["iso-2022-jp", "iso-2022-kr"]) && bytes.len() > 200 && !bytes.contains(&0x1b);
+    }
+    match std::str::from_utf8(bytes) {
+        Err(error) => is(&["utf-8", "utf8"]) && error.valid_up_to() + 4 < bytes.len(),
+        Ok(_) => false,
+    }
+}
+
+/// No charset of this name is known to anybody.
+pub(super) fn unknown_charset(charset: &str) -> bool {
+    let known = |name: &str| name.eq_ignore_ascii_case(charset);
+    !["utf-8", "us-ascii", "ascii", "utf8", "binary", "unknown-8bit", "default", "ansi_x3.4-1968", ""].into_iter().any(known)
+        && charset_decoder(charset.as_bytes()).is_none()
+}
+
 /// Bytes as text. An unknown or missing charset is read as UTF-8, what is not UTF-8 then as windows-1252, which is what
 /// clients do.
 pub(super) fn text_of(bytes: &[u8], charset: Option<&str>) -> String {
@@ -102,6 +134,16 @@ mod tests {
         decodes("base64", "", "", false);
         decodes("base64", "a", "", false);
         decodes("quoted-printable", "good=20\r\nbad =zz\r\nmore=21\r\n", "good \r\nbad =zz\r\nmore!\r\n", true);
+    }
+
+    #[test]
+    fn what_hides_words_is_seen() {
+        assert_eq!(needlessly_quoted(b"=56=69=61 x=20=3D=C3=BC=\r\n=zz="), 3);
+        assert!(misdeclared(b"Gr\xfc\xdfe aus K\xf6ln", Some("UTF-8")));
+        assert!(misdeclared("latin letters only ".repeat(20).as_bytes(), Some("iso-2022-jp")));
+        assert!(!misdeclared("Grüße".as_bytes(), Some("utf-8")));
+        assert!(!misdeclared(b"Gr\xfc\xdfe", Some("iso-8859-1")));
+        assert!(unknown_charset("no-such-charset") && !unknown_charset("windows-1252") && !unknown_charset("us-ascii"));
     }
 
     #[test]

@@ -23,6 +23,10 @@ const DEPTH_MAX: usize = 12;
 const PARTS_MAX: usize = 500;
 /// HTML is mostly markup: so many bytes of it give about [`TEXT_MAX`] of text.
 const HTML_MAX: usize = 2 * TEXT_MAX;
+/// RFC 2046 §5.1.1.
+const BOUNDARY_MAX: usize = 70;
+/// Twice what RFC 5322 §2.1.1 allows: many programs miscount a little.
+const LINE_MAX: usize = 2_000;
 /// Of one MIME field, in bytes; RFC 2045 fields are much shorter.
 const FIELD_MAX: usize = 4 << 10;
 
@@ -38,11 +42,43 @@ pub(in crate::spam) enum Flaw {
     DuplicateFields,
     /// multipart/* in base64 or quoted-printable, which RFC 2045 §6.4 forbids and scanners read differently.
     EncodedMultipart,
+    /// A multipart that begins and never ends.
+    NeverClosed,
+    /// A boundary with characters, or of a length, that RFC 2046 §5.1.1 does not allow.
+    OddBoundary,
+    /// A multipart with the boundary of the one it is in.
+    SameBoundary,
+    /// Sentences before the first or after the last part, which one reader shows and another does not.
+    TextBetweenParts,
+    /// multipart/alternative with nothing to choose from.
+    OneAlternative,
+    /// multipart/alternative that offers a file instead of a text.
+    FileAsAlternative,
+    /// message/partial or message/external-body (RFC 2046 §5.2): the content is elsewhere.
+    ContentElsewhere,
+    /// A text that does not keep to its charset, or to none that exists.
+    WrongCharset,
+    /// Bytes beyond ASCII in a text of no charset that are not UTF-8 either.
+    NoCharset,
+    /// A Content-Transfer-Encoding that does not exist.
+    UnknownEncoding,
+    /// A text in base64 although all of it is ASCII.
+    EncodedAscii,
+    /// Letters written as numbers in quoted-printable.
+    QuotedLetters,
+    /// A carriage return within a line of a text.
+    BareCr,
+    /// NUL in a text.
+    Nul,
+    /// A line longer than RFC 5322 §2.1.1 allows, by far.
+    LongLine,
 }
 
 /// A text that the reader sees.
 pub(in crate::spam) struct TextPart {
     pub html: bool,
+    /// One of several ways to say the same.
+    pub alternative: bool,
     pub text: String,
 }
 
@@ -62,7 +98,7 @@ pub(in crate::spam) struct Mime {
 impl Mime {
     /// Walks a message. `cut`: the content is only the beginning, so that missing ends are no flaw.
     pub fn walk(content: &[u8], cut: bool) -> Mime {
-        let mut walk = Walk { mime: Mime::default(), cut, attached: false };
+        let mut walk = Walk { mime: Mime::default(), cut, attached: false, alternative: false, boundaries: Vec::new() };
         walk.entity(content, 0, PLAIN);
         walk.mime
     }
@@ -79,6 +115,10 @@ struct Walk {
     cut: bool,
     /// Inside an attached message: its text is not what the sender says here.
     attached: bool,
+    /// Inside a multipart/alternative.
+    alternative: bool,
+    /// Of the multiparts around.
+    boundaries: Vec<String>,
 }
 
 /// The MIME fields of one entity (RFC 2045 §3), read.
@@ -103,7 +143,10 @@ impl Walk {
         match (kind, subtype) {
             ("multipart", _) => self.multipart(body, &fields, subtype, depth),
             ("message", "rfc822" | "global") => self.message(body, &fields, depth),
-            _ => self.leaf(body, &fields, kind, subtype),
+            _ => {
+                self.flaw_if(kind == "message" && matches!(subtype, "partial" | "external-body"), Flaw::ContentElsewhere);
+                self.leaf(body, &fields, kind, subtype);
+            }
         }
     }
 
@@ -132,16 +175,33 @@ impl Walk {
             return self.flaw(Flaw::TooDeep);
         }
         self.flaw_if(matches!(fields.encoding.as_str(), "base64" | "quoted-printable"), Flaw::EncodedMultipart);
-        let boundary = fields.content_type.as_ref().and_then(|ct| ct.attribute("boundary")).unwrap_or_default();
-        let parts = split_at_boundary(body, boundary.trim_end().as_bytes());
-        if parts.is_empty() {
+        let boundary = fields.content_type.as_ref().and_then(|ct| ct.attribute("boundary")).unwrap_or_default().trim_end();
+        let split = Split::at_boundary(body, boundary.as_bytes());
+        let same = !boundary.is_empty() && self.boundaries.iter().any(|around| around == boundary);
+        self.flaw_if(same, Flaw::SameBoundary);
+        if split.parts.is_empty() {
             self.flaw_if(!self.cut, Flaw::NoBoundary);
             return self.text(decode::text_of(body, None), false);
         }
+        self.flaw_if(!split.closed && !self.cut && !self.attached, Flaw::NeverClosed);
+        self.flaw_if(boundary.len() > BOUNDARY_MAX || !boundary.bytes().all(may_be_in_boundary), Flaw::OddBoundary);
+        self.flaw_if(sentences(split.preamble) || sentences(split.epilogue), Flaw::TextBetweenParts);
+        let outside = self.alternative;
+        self.alternative |= subtype == "alternative";
+        self.flaw_if(subtype == "alternative" && split.parts.len() == 1, Flaw::OneAlternative);
         let default = if subtype == "digest" { ("message", "rfc822") } else { PLAIN };
-        for part in parts {
+        self.boundaries.push(boundary.to_owned());
+        for part in split.parts {
+            let before = (self.mime.parts, self.mime.attachments.len());
             self.entity(part, depth + 1, default);
+            // Only itself: a text with files may well be an alternative.
+            let alone = self.mime.parts == before.0 + 1;
+            let file = self.mime.attachments.get(before.1).filter(|_| alone && subtype == "alternative");
+            let is_file = |file: &Attachment| file.declared.starts_with("application/") && !file.declared.ends_with("/ics");
+            self.flaw_if(file.is_some_and(is_file), Flaw::FileAsAlternative);
         }
+        self.boundaries.pop();
+        self.alternative = outside;
     }
 
     fn message(&mut self, body: &[u8], fields: &Fields<'_>, depth: usize) {
@@ -165,6 +225,7 @@ impl Walk {
         if text_kind && shown {
             let charset = fields.content_type.as_ref().and_then(|ct| ct.attribute("charset"));
             if !self.attached {
+                self.text_flaws(body, &bytes, fields, charset);
                 self.text(decode::text_of(&bytes, charset), subtype == "html");
             }
         } else {
@@ -172,10 +233,31 @@ impl Walk {
         }
     }
 
+    /// What is wrong with how a text is written down: `body` as it came, `bytes` decoded.
+    fn text_flaws(&mut self, body: &[u8], bytes: &[u8], fields: &Fields<'_>, charset: Option<&str>) {
+        let bytes = &bytes[..bytes.len().min(HTML_MAX)];
+        let body = &body[..body.len().min(HTML_MAX)];
+        let encoding = fields.encoding.as_str();
+        let wrong = decode::misdeclared(bytes, charset) || charset.is_some_and(decode::unknown_charset);
+        self.flaw_if(wrong && !self.cut, Flaw::WrongCharset);
+        self.flaw_if(charset.is_none() && !self.cut && std::str::from_utf8(bytes).is_err(), Flaw::NoCharset);
+        self.flaw_if(!matches!(encoding, "" | "7bit" | "8bit" | "binary" | "base64" | "quoted-printable"), Flaw::UnknownEncoding);
+        self.flaw_if(encoding == "base64" && bytes.len() > 40 && bytes.is_ascii(), Flaw::EncodedAscii);
+        let quoted = if encoding == "quoted-printable" { decode::needlessly_quoted(body) } else { 0 };
+        self.flaw_if(quoted >= 20 && quoted * 20 > bytes.len(), Flaw::QuotedLetters);
+        self.flaw_if(memchr::memchr(0, bytes).is_some(), Flaw::Nul);
+        let bare = |cr: usize| bytes.get(cr + 1).is_some_and(|next| !matches!(next, b'\r' | b'\n'));
+        self.flaw_if(memchr::memchr_iter(b'\r', bytes).any(bare), Flaw::BareCr);
+        let mut line = 0;
+        let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
+        let longest = ends.map(|end| end - std::mem::replace(&mut line, end)).max().unwrap_or_default();
+        self.flaw_if(longest > LINE_MAX, Flaw::LongLine);
+    }
+
     fn text(&mut self, mut text: String, html: bool) {
         if !self.attached {
             text.truncate(prefix(&text, if html { HTML_MAX } else { TEXT_MAX }).len());
-            self.mime.texts.push(TextPart { html, text });
+            self.mime.texts.push(TextPart { html, alternative: self.alternative, text });
         }
     }
 
@@ -227,29 +309,53 @@ fn after_empty_line(rest: &[u8]) -> &[u8] {
     rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).unwrap_or(rest)
 }
 
-/// The bytes between the boundary lines (RFC 2046 §5.1.1), without preamble and epilogue. The last part may lack its end.
-fn split_at_boundary<'m>(body: &'m [u8], boundary: &[u8]) -> Vec<&'m [u8]> {
-    let mut parts = Vec::new();
-    if boundary.is_empty() {
-        return parts;
-    }
-    let delimiter = [b"--", boundary].concat();
-    let mut start = None;
-    for at in memchr::memmem::find_iter(body, &delimiter) {
-        // Before the line's end is sought: one line can hold very many boundaries.
-        if at > 0 && body[at - 1] != b'\n' {
-            continue;
+/// A multipart's body, taken apart.
+struct Split<'m> {
+    preamble: &'m [u8],
+    parts: Vec<&'m [u8]>,
+    epilogue: &'m [u8],
+    closed: bool,
+}
+
+impl<'m> Split<'m> {
+    /// The bytes between the boundary lines (RFC 2046 §5.1.1). The last part may lack its end.
+    fn at_boundary(body: &'m [u8], boundary: &[u8]) -> Split<'m> {
+        let mut split = Split { preamble: &[], parts: Vec::new(), epilogue: &[], closed: false };
+        if boundary.is_empty() {
+            return split;
         }
-        let line_end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |lf| at + lf + 1);
-        let Some(end) = delimiter_line(&body[at + delimiter.len()..line_end]) else { continue };
-        parts.extend(start.map(|start| without_line_end(&body[start..at.max(start)])));
-        start = Some(line_end);
-        if end || parts.len() > PARTS_MAX {
-            return parts;
+        let delimiter = [b"--", boundary].concat();
+        let mut start = None;
+        for at in memchr::memmem::find_iter(body, &delimiter) {
+            // Before the line's end is sought: one line can hold very many boundaries.
+            if at > 0 && body[at - 1] != b'\n' {
+                continue;
+            }
+            let line_end = memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |lf| at + lf + 1);
+            let Some(end) = delimiter_line(&body[at + delimiter.len()..line_end]) else { continue };
+            match start {
+                Some(start) => split.parts.push(without_line_end(&body[start..at.max(start)])),
+                None => split.preamble = &body[..at],
+            }
+            start = Some(line_end);
+            if end || split.parts.len() > PARTS_MAX {
+                (split.closed, split.epilogue) = (true, &body[line_end..]);
+                return split;
+            }
         }
+        split.parts.extend(start.map(|start| &body[start..]));
+        split
     }
-    parts.extend(start.map(|start| &body[start..]));
-    parts
+}
+
+/// RFC 2046 §5.1.1, and the characters that programs use all the same: `[`, `]`, `#`, `*`, `%`, `&`, `!`, `$`, `{`, `}`, `@`, `;`, `^`, `~`, `|`.
+fn may_be_in_boundary(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'`') || byte == b' '
+}
+
+/// More than "This is a multi-part message in MIME format." or the footer of a list.
+fn sentences(text: &[u8]) -> bool {
+    text.iter().filter(|byte| byte.is_ascii_alphabetic()).count() > 600
 }
 
 /// What follows the boundary on its line: `None` when the boundary is only the beginning of a longer one, otherwise whether
@@ -318,11 +424,29 @@ mod tests {
         let flaws = |message: &str| walk(message).flaws;
         assert_eq!(flaws("Content-Type: multipart/mixed\n\nx"), [Flaw::NoBoundary]);
         assert_eq!(flaws("Content-Type: multipart/mixed; boundary=b\n\nx"), [Flaw::NoBoundary]);
-        assert_eq!(flaws("Content-Transfer-Encoding: base64\n\nab*cd="), [Flaw::Base64Damaged]);
+        assert_eq!(flaws("Content-Transfer-Encoding: base64\n\naGVs*bG8gdGhlcmU="), [Flaw::Base64Damaged]);
         assert_eq!(flaws("Content-Type: text/plain\nContent-Type: text/html\n\nx"), [Flaw::DuplicateFields]);
         let encoded = "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n--b\n\nx\n--b--\n";
         assert_eq!(flaws(encoded), [Flaw::EncodedMultipart]);
+        assert_eq!(flaws("Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n"), [Flaw::NeverClosed]);
+        assert_eq!(flaws("Content-Type: multipart/mixed; boundary=\"a<b\"\n\n--a<b\n\nx\n--a<b--\n"), [Flaw::OddBoundary]);
+        let alone = "Content-Type: multipart/alternative; boundary=b\n\n--b\n\nx\n--b--\n";
+        assert_eq!(flaws(alone), [Flaw::OneAlternative]);
+        assert_eq!(flaws("Content-Type: message/external-body\n\nx"), [Flaw::ContentElsewhere]);
+        assert_eq!(flaws("Content-Type: text/plain; charset=nonsense\n\nx"), [Flaw::WrongCharset]);
+        assert_eq!(flaws("Content-Transfer-Encoding: hexa\n\nx"), [Flaw::UnknownEncoding]);
+        assert_eq!(flaws("\n\na\rb\0"), [Flaw::Nul, Flaw::BareCr]);
         assert!(Mime::walk(b"Content-Transfer-Encoding: base64\n\nab*c", true).flaws.is_empty(), "cut off is no flaw");
+    }
+
+    #[test]
+    fn text_files_beside_text_are_alternatives_only_by_themselves() {
+        let file = "--c\nContent-Type: application/pdf; name=a.pdf\n\n%PDF\n--c--\n";
+        let message = |kind: &str| format!("Content-Type: multipart/alternative; boundary=b\n\n--b\n\nx\n--b\n{kind}\n--b--\n");
+        let within = message(&format!("Content-Type: multipart/mixed; boundary=c\n\n--c\n\ny\n{file}"));
+        assert_eq!(walk(&within).flaws, []);
+        let itself = message("Content-Type: application/pdf; name=a.pdf\n\n%PDF");
+        assert_eq!(walk(&itself).flaws, [Flaw::FileAsAlternative]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod headers;
 mod html;
 mod links;
 mod mime;
+mod prose;
 mod received;
 
 use crate::mail::{Envelope, Finding, Protocol, Timestamp};
@@ -16,6 +17,7 @@ use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 use super::customer::{Person, Protected};
 use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
+use prose::{Prose, Words};
 
 pub(super) use attachments::Attachment;
 pub(super) use headers::{DateField, HeaderField, Headers, Named};
@@ -46,6 +48,8 @@ pub struct Facts {
     pub(super) folded: Folded,
     /// Letters of text that a reader sees, subject not counted.
     pub(super) text_letters: usize,
+    /// How the text is written.
+    pub(super) prose: Prose,
 }
 
 /// What the session saw of the client.
@@ -69,6 +73,37 @@ pub(super) struct HtmlFacts {
     pub frames: usize,
     /// Letters that a reader does not see.
     pub hidden_letters: usize,
+    /// Of HTML that has a plain alternative: letters here and there, words compared, and those that the other has too.
+    pub alternative: Option<Alternative>,
+    /// How the hidden text is written.
+    pub hidden: Prose,
+    pub pixels: usize,
+    pub handlers: usize,
+    pub areas: usize,
+    pub refreshes: usize,
+    pub base: bool,
+    pub tables: usize,
+    pub nonsense_tags: usize,
+    pub parted_words: usize,
+    pub numbered_letters: usize,
+    /// Bytes of text in the colour it stands on.
+    pub camouflaged: usize,
+    /// Bytes of comments.
+    pub comments: usize,
+    /// Bytes of text below many empty lines.
+    pub below_gap: usize,
+    /// A text without `<html>` or `<body>`.
+    pub fragment: bool,
+    pub unfinished: bool,
+}
+
+/// HTML beside the plain text that should say the same.
+#[derive(Clone, Copy)]
+pub(super) struct Alternative {
+    pub plain_letters: usize,
+    pub html_letters: usize,
+    pub compared: usize,
+    pub shared: usize,
 }
 
 impl Facts {
@@ -99,6 +134,7 @@ impl Facts {
             attachment_names: String::new(),
             folded: Folded::default(),
             text_letters: 0,
+            prose: Prose::default(),
         };
         facts.read_texts();
         let urls: Vec<&str> = facts.links.all.iter().map(|link| link.url.as_str()).collect();
@@ -136,25 +172,36 @@ impl Facts {
         self.folded.push(&self.headers.subject);
         // Hidden text last: it must neither part the words a reader sees, nor push them out of the bound.
         let mut hidden = String::new();
+        let mut plain: Option<(usize, Words)> = None;
         for part in std::mem::take(&mut self.mime.texts) {
             if part.html {
                 let html = Html::read(&part.text);
-                self.add_text(&html.visible);
+                let letters = self.add_text(&html.visible, Prose::add_html);
+                if let Some((plain_letters, words)) = plain.take_if(|_| part.alternative) {
+                    let (compared, shared) = words.shared_with(&html.visible);
+                    self.html.alternative = Some(Alternative { plain_letters, html_letters: letters, compared, shared });
+                }
                 hidden.push_str(prefix(&html.hidden, TEXT_MAX.saturating_sub(hidden.len())));
                 self.html.add(&html);
                 html.links.into_iter().for_each(|link| self.links.push(link));
             } else {
-                self.add_text(&part.text);
+                let letters = self.add_text(&part.text, Prose::add);
+                plain = part.alternative.then(|| (letters, Words::of(&part.text)));
             }
         }
-        self.html.hidden_letters = letters(&hidden);
+        self.text_letters = self.prose.letters;
+        self.html.hidden.add_html(&hidden);
+        self.html.hidden_letters = self.html.hidden.letters;
         self.folded.push(&hidden);
     }
 
-    fn add_text(&mut self, text: &str) {
-        self.text_letters += letters(text);
+    /// Returns its letters.
+    fn add_text(&mut self, text: &str, count: fn(&mut Prose, &str)) -> usize {
+        let before = self.prose.letters;
+        count(&mut self.prose, text);
         self.folded.push(text);
         self.links.read_text(text);
+        self.prose.letters - before
     }
 }
 
@@ -166,6 +213,20 @@ impl HtmlFacts {
         self.password_inputs += html.password_inputs;
         self.scripts += html.scripts;
         self.frames += html.frames;
+        self.pixels += html.pixels;
+        self.handlers += html.handlers;
+        self.areas += html.areas;
+        self.refreshes += html.refreshes;
+        self.base |= html.base;
+        self.tables += html.tables;
+        self.nonsense_tags += html.nonsense_tags;
+        self.parted_words += html.parted_words;
+        self.numbered_letters += html.numbered_letters;
+        self.camouflaged += html.camouflaged;
+        self.comments += html.comments;
+        self.below_gap += html.below_gap;
+        self.fragment |= !html.document;
+        self.unfinished |= html.unfinished;
     }
 }
 
@@ -183,8 +244,4 @@ impl Door {
             recipients: envelope.recipients.iter().take(Facts::RECIPIENTS_MAX).map(address).collect(),
         }
     }
-}
-
-fn letters(text: &str) -> usize {
-    text.chars().filter(|letter| letter.is_alphanumeric()).count()
 }
