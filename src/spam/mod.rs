@@ -12,17 +12,22 @@
 mod checks;
 mod engine;
 mod examples;
+mod explain;
 mod facts;
 mod learned;
 mod patterns;
+mod replay;
 mod rules;
+mod scale;
 mod text;
 mod tokens;
 
-pub use engine::{Assessment, Engine, RuleInfo};
+pub use engine::{Assessment, Change, Engine, Fired, Kind, RuleInfo};
+pub use explain::{Cut, Distance, Explanation, Reason};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};
-pub use rules::RuleErrors;
+pub use replay::{Counted, DomainShift, Example as ReplayExample, Rehearsal, Replay, Seen, ShadowCount, Unknown, Vector};
+pub use rules::{Mode, RuleErrors, RuleFile, RuleSources, Thresholds};
 pub use tokens::Tokens;
 
 /// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.

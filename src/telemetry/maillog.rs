@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Metrics;
-use crate::mail::{Decision, Envelope, Judgement, QueueId, Reply, ReversePath, SessionId, Timestamp, Verdict};
+use crate::mail::{Decision, Envelope, Judgement, QueueId, Reply, ReversePath, RuleHit, SessionId, Timestamp, Verdict};
 
 /// One line of the mail log, as history keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,12 @@ pub struct Line {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
+
+/// Rules of a judgement in its line, and of these with what they saw.
+const RULES_NAMED: usize = 12;
+const RULES_EXPLAINED: usize = 5;
+/// Of what a rule saw, in characters.
+const EVIDENCE_SHOWN: usize = 32;
 
 /// Writes the mail log. Cloning shares it.
 #[derive(Clone)]
@@ -121,7 +127,15 @@ impl MailLog {
     /// The spam level is known.
     pub fn judged(&self, at: Timestamp, qid: QueueId, judgement: &Judgement) {
         self.metrics.judged(judgement.level);
-        let rules: Vec<_> = judgement.hits.iter().take(12).map(|hit| format!("{}={}", hit.rule, hit.points)).collect();
+        let mut explained = 0;
+        let hit = |hit: &RuleHit| {
+            // What a rule saw, of those that decided it.
+            let is_told = !hit.evidence.is_empty() && explained < RULES_EXPLAINED;
+            explained += usize::from(is_told);
+            let evidence = if is_told { format!(" \"{}\"", shortened(&hit.evidence)) } else { String::new() };
+            format!("{}={}{evidence}", hit.rule, hit.points)
+        };
+        let rules: Vec<_> = judgement.hits.iter().filter(|hit| !hit.is_shadow()).take(RULES_NAMED).map(hit).collect();
         self.write(Line::new(
             at,
             qid,
@@ -209,6 +223,16 @@ fn named(to: &[String]) -> String {
     let more = to.len().saturating_sub(RECIPIENTS_NAMED);
     let named = to.iter().take(RECIPIENTS_NAMED).map(String::as_str).collect::<Vec<_>>().join(",");
     if more > 0 { format!("{named},and {more} more") } else { named }
+}
+
+/// Without quotes, which are around it.
+fn shortened(evidence: &str) -> String {
+    let whole = evidence.chars().map(|letter| if letter == '"' { '\'' } else { letter });
+    let mut short: String = whole.take(EVIDENCE_SHOWN + 1).collect();
+    if short.chars().count() > EVIDENCE_SHOWN {
+        short = short.chars().take(EVIDENCE_SHOWN - 1).chain(['…']).collect();
+    }
+    short
 }
 
 impl Line {

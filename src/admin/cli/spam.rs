@@ -1,8 +1,9 @@
 //! `feedgate spam …`: the judgement, explained, taught, measured and rehearsed.
 
-mod explain;
+pub mod explain;
 mod learn;
 mod replay;
+pub mod saved;
 mod score;
 mod stats;
 mod train;
