@@ -100,7 +100,8 @@ impl Explanation {
 
 fn reason(engine: &Engine, hit: &RuleHit, fired: Option<&[Fired]>) -> Reason {
     let known = engine.rule(&hit.rule);
-    let fired = fired.and_then(|fired| fired.iter().find(|fired| fired.rule == hit.rule));
+    // Two DNS lists are two hits of one name; no cap touches those.
+    let fired = fired.and_then(|fired| fired.iter().find(|fired| fired.rule == hit.rule && fired.kind != Kind::Other));
     let now = known.as_ref().map(|(rule, _, _)| rule.points).filter(|_| !hit.is_shadow());
     // Without a record: a cap only ever takes points away, so the rule had those of now at most.
     let uncut = fired.map_or_else(|| now.filter(|now| *now > hit.points && hit.points >= 0.0), |fired| Some(fired.points));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Metrics;
-use crate::mail::{Decision, Envelope, Judgement, QueueId, Reply, ReversePath, RuleHit, SessionId, Timestamp, Verdict};
+use crate::mail::{Decision, Envelope, Judgement, QueueId, Reply, ReversePath, SessionId, Timestamp, Verdict};
 
 /// One line of the mail log, as history keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,21 +127,13 @@ impl MailLog {
     /// The spam level is known.
     pub fn judged(&self, at: Timestamp, qid: QueueId, judgement: &Judgement) {
         self.metrics.judged(judgement.level);
-        let mut explained = 0;
-        let hit = |hit: &RuleHit| {
-            // What a rule saw, of those that decided it.
-            let is_told = !hit.evidence.is_empty() && explained < RULES_EXPLAINED;
-            explained += usize::from(is_told);
-            let evidence = if is_told { format!(" \"{}\"", shortened(&hit.evidence)) } else { String::new() };
-            format!("{}={}{evidence}", hit.rule, hit.points)
-        };
-        let rules: Vec<_> = judgement.hits.iter().filter(|hit| !hit.is_shadow()).take(RULES_NAMED).map(hit).collect();
-        self.write(Line::new(
-            at,
-            qid,
-            "judged",
-            format!("level={} score={:.1} {}", judgement.level, judgement.score, rules.join(" ")),
-        ));
+        let hits = || judgement.hits.iter().filter(|hit| !hit.is_shadow());
+        let rules: Vec<_> = hits().take(RULES_NAMED).map(|hit| format!("{}={}", hit.rule, hit.points)).collect();
+        // What those saw that decided it.
+        let told = hits().take(RULES_NAMED).filter(|hit| !hit.evidence.is_empty() && hit.points != 0.0).take(RULES_EXPLAINED);
+        let seen: String = told.map(|hit| format!("; {}: {}", hit.rule, shortened(&hit.evidence))).collect();
+        let (level, score) = (judgement.level, judgement.score);
+        self.write(Line::new(at, qid, "judged", format!("level={level} score={score:.1} {}{seen}", rules.join(" "))));
     }
 
     /// What becomes of it for these recipients.
@@ -225,14 +217,11 @@ fn named(to: &[String]) -> String {
     if more > 0 { format!("{named},and {more} more") } else { named }
 }
 
-/// Without quotes, which are around it.
 fn shortened(evidence: &str) -> String {
-    let whole = evidence.chars().map(|letter| if letter == '"' { '\'' } else { letter });
-    let mut short: String = whole.take(EVIDENCE_SHOWN + 1).collect();
-    if short.chars().count() > EVIDENCE_SHOWN {
-        short = short.chars().take(EVIDENCE_SHOWN - 1).chain(['…']).collect();
+    match evidence.char_indices().nth(EVIDENCE_SHOWN) {
+        None => evidence.to_owned(),
+        Some(_) => evidence.chars().take(EVIDENCE_SHOWN - 1).chain(['…']).collect(),
     }
-    short
 }
 
 impl Line {

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use feedgate::admin::Operations;
+use feedgate::admin::replay::{Levels, ReplayOrder};
 use feedgate::mail::{
     Client, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, Recipient, ReversePath, SpamLevel, Timestamp,
     Verdict,
@@ -12,7 +14,10 @@ use feedgate::mail::{
 use feedgate::spam::{
     Assessment, Change, Engine, Explanation, Facts, Mode, Rehearsal, Replay, RuleFile, RuleSources, Thresholds, Vector,
 };
-use feedgate::store::{RealDisk, Store, StoreSettings};
+use feedgate::store::{History, RealDisk, Store, StoreSettings};
+use feedgate::telemetry::Metrics;
+
+use crate::world::{World, domain};
 
 const NOW: Timestamp = Timestamp(1_795_214_160_000);
 
@@ -318,4 +323,88 @@ async fn vectors_are_kept_found_and_swept() {
     assert_eq!(store.vectors().sweep(ids[2]).await, 2);
     assert!(store.vectors().get(first).await.is_none());
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+}
+
+fn operations(world: &World) -> Operations {
+    let flow = world.flow();
+    let rules = Arc::clone(flow);
+    Operations {
+        queue: flow.queue.clone(),
+        checks: flow.checks.clone(),
+        resolver: Arc::clone(&flow.resolver),
+        history: History::new(&flow.store),
+        store: flow.store.clone(),
+        config: Arc::clone(&flow.config),
+        scanner: Arc::clone(&flow.scanner),
+        clock: Arc::clone(&flow.clock),
+        metrics: Arc::new(Metrics::new()),
+        reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
+        engine: Arc::new(move || rules.engine.load_full()),
+        started_at: flow.now(),
+    }
+}
+
+const SPAM: &str = "From: Joe <joe@sender.example>\r\nTo: jane@customer.example\r\nSubject: hello\r\n\r\n\
+                    YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n";
+
+fn order(change: &[(&str, f32)]) -> ReplayOrder {
+    let points = change.iter().map(|(rule, points)| ((*rule).to_owned(), *points)).collect();
+    ReplayOrder { since: "7d".to_owned(), examples: 5, points, ..ReplayOrder::default() }
+}
+
+#[tokio::test]
+async fn a_message_that_went_through_is_explained_and_rehearsed() {
+    let spam = "[domains.\"customer.example\".spam]\nenabled = true\nmed = \"quarantine\"\n";
+    let world = World::new(&domain("customer.example", &["203.0.113.5"], spam)).await;
+    let id = world.take(&["jane@customer.example"], SPAM).await;
+    world.until("the quarantine", async || (world.status(id).await == "quarantined").then_some(())).await;
+    let operations = operations(&world);
+
+    let explained = operations.spam_explain(id).await.unwrap();
+    assert_eq!(explained.explanation.level, SpamLevel::Med, "{explained:?}");
+    let test = &explained.explanation.reasons[0];
+    assert!(test.evidence.starts_with("yjs*c4jdbq") || test.evidence.starts_with("YJS*C4JDBQ"), "{test:?}");
+    let domain = &explained.domains[0];
+    assert_eq!(domain.decision, "quarantine");
+    assert!(domain.setting.starts_with("domains.\"customer.example\".spam.med = \"quarantine\" (set in "), "{}", domain.setting);
+
+    // Judged anew: a new rule that only the message itself can tell about.
+    let local = "[rule.HELLO]\npoints = 20\nwhy = \"It greets.\"\nwhen = { subject = 'hello' }\n\
+                 hit = [\"Subject: hello\"]\nmiss = [\"Subject: x\"]\n";
+    let local = Some(vec![RuleFile { name: "mine".to_owned(), text: local.to_owned() }]);
+    let found = operations.spam_replay_queue(ReplayOrder { local, ..order(&[]) }).await.unwrap();
+    let example = &found.replay.examples[0];
+    assert_eq!((found.replay.messages, found.left_out, example.id, example.to), (1, 0, id, SpamLevel::High), "{found:?}");
+    assert_eq!(found.replay.unknown[0].rule, "HELLO");
+}
+
+#[tokio::test]
+async fn mail_that_is_gone_is_explained_and_rehearsed() {
+    let spam = "[domains.\"customer.example\".spam]\nenabled = true\n";
+    let world = World::new(&domain("customer.example", &["203.0.113.5"], spam)).await;
+    let operations = operations(&world);
+    let engine = (operations.engine)();
+    let assessment = assess(&engine, "From: a@sender.example\r\nSubject: x\r\n\r\nSee http://192.0.2.7/login");
+    let envelope = envelope(world.now());
+    world.flow().store.vectors().judged(Vector::judged(&envelope, world.now(), &assessment));
+    world.flow().store.vectors().decided(&envelope, &judgement(&assessment), &[Decision::DeliverMarked]);
+
+    let explained = operations.spam_explain(envelope.id).await.unwrap();
+    assert_eq!((explained.explanation.score, explained.explanation.level), (assessment.score, assessment.level));
+    let points = |hits: Vec<(String, f32)>| hits.into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    let kept = explained.explanation.reasons.iter().map(|reason| (reason.rule.clone(), reason.points)).collect();
+    assert_eq!(points(kept), points(assessment.hits.iter().map(|hit| (hit.rule.clone(), hit.points)).collect()));
+    assert!(explained.notes[0].contains("gone"), "{explained:?}");
+    assert!(operations.spam_explain(IdSource::new(None).next(NOW).message(9)).await.is_err());
+
+    let found = operations.spam_replay(order(&[("LINK_TO_ADDRESS", 20.0)])).await.unwrap();
+    assert_eq!((found.replay.messages, found.replay.drifted, found.replay.examples[0].to), (1, 0, SpamLevel::High), "{found:?}");
+    let capped = ReplayOrder { levels: Levels { low: Some(100.0), med: Some(200.0), high: Some(300.0) }, ..order(&[]) };
+    assert!(
+        operations.spam_replay(capped).await.unwrap().replay.domains[0].shifts.iter().all(|shift| shift.to == SpamLevel::None)
+    );
+    let wrong = operations.spam_replay(order(&[("LINK_TO_ADRESS", 1.0)])).await.unwrap_err().to_string();
+    assert_eq!(wrong, "there is no rule LINK_TO_ADRESS; did you mean LINK_TO_ADDRESS?");
+    let elsewhere = ReplayOrder { domain: Some("other.example".parse().unwrap()), ..order(&[]) };
+    assert!(operations.spam_replay(elsewhere).await.unwrap_err().to_string().contains("not served"));
 }
