@@ -141,8 +141,8 @@ impl Operations {
         self.is_served(order.domain.as_ref())?;
         let after = order.after;
         let selector = Selector { domain: order.domain.clone(), ..Selector::default() };
-        let (mut rehearsal, engine) = Arc::new(order).rehearsal((self.engine)()).await?;
-        let engine = Arc::new(engine);
+        let (rehearsal, engine) = Arc::new(order).rehearsal((self.engine)()).await?;
+        let (mut rehearsal, engine) = (rehearsal.anew(), Arc::new(engine));
         let entries = self.queue.list(&selector, after, QUEUE_PIECE).await?;
         let mut left_out = 0;
         for entry in &entries {

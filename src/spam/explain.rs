@@ -169,8 +169,12 @@ fn turns(engine: &Engine, level: SpamLevel, reasons: &[Reason]) -> Vec<String> {
         let alone = (0..parts.len()).filter(|place| without(&[*place]) == lower);
         let alone: Vec<&str> = alone.map(|place| reasons[place].rule.as_str()).collect();
         if !alone.is_empty() {
-            let any = if alone.len() > 1 { "any one of " } else { "" };
-            sentences.push(format!("without {any}{} it would be {lower}", alone.join(", ")));
+            let which = match alone.len() {
+                1 => alone.concat(),
+                2..=TOGETHER_MAX => format!("any one of {}", alone.join(", ")),
+                many => format!("any one of {many} rules, such as {},", alone[..2].join(" or ")),
+            };
+            sentences.push(format!("without {which} it would be {lower}"));
         }
     }
     if sentences.is_empty() && level > SpamLevel::None {

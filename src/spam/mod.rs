@@ -21,14 +21,16 @@ mod rules;
 mod scale;
 mod text;
 mod tokens;
+mod vector;
 
 pub use engine::{Assessment, Change, Engine, Fired, Kind, RuleInfo};
 pub use explain::{Cut, Distance, Explanation, Reason};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};
-pub use replay::{Counted, DomainShift, Example as ReplayExample, Rehearsal, Replay, Seen, ShadowCount, Unknown, Vector};
+pub use replay::{Counted, DomainShift, Example as ReplayExample, Rehearsal, Replay, ShadowCount, Unknown};
 pub use rules::{Mode, RuleErrors, RuleFile, RuleSources, Thresholds};
 pub use tokens::Tokens;
+pub use vector::{Seen, Vector};
 
 /// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.
 pub fn named_checks() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -6,124 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Assessment, Engine, Fired, Kind};
 use super::explain::parts_of;
 use super::rules::Mode;
 use super::scale::{Part, Sum, rounded};
-use crate::mail::{Decision, Domain, Envelope, Judgement, QueueId, SpamLevel, Timestamp};
+use super::vector::{Seen, Vector};
+use crate::mail::{Domain, QueueId, SpamLevel, Timestamp};
 
-/// Domains of one message that are kept; to more of them the same message is the same.
-const DOMAINS_MAX: usize = 20;
-/// Hits of one kind that are kept.
-const FIRED_MAX: usize = 100;
 /// Causes named of one example.
 const CAUSES_MAX: usize = 4;
-
-/// What is kept of a judged message, as compact JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Vector {
-    #[serde(rename = "i")]
-    pub id: QueueId,
-    #[serde(rename = "t")]
-    pub at: Timestamp,
-    /// The author's domain.
-    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
-    pub author: Option<Domain>,
-    /// The client's network (/24, /64).
-    #[serde(rename = "c")]
-    pub client: IpNet,
-    /// Rules with their points before caps.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    rules: Vec<(String, f32)>,
-    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
-    shadow: Vec<(String, f32)>,
-    #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
-    others: Vec<(String, f32)>,
-    /// The token model's log-odds.
-    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<f32>,
-    #[serde(rename = "s")]
-    pub score: f32,
-    #[serde(rename = "l")]
-    pub level: SpamLevel,
-    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
-    pub domains: Vec<Seen>,
-}
-
-/// What a message was to a recipient's domain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
-    #[serde(rename = "d")]
-    pub domain: Domain,
-    /// Points that count for this domain alone.
-    #[serde(rename = "o", default, skip_serializing_if = "is_zero")]
-    pub own: f32,
-    #[serde(rename = "l")]
-    pub level: SpamLevel,
-    /// The word of its decision.
-    #[serde(rename = "a")]
-    pub decision: String,
-}
-
-// serde hands it a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(points: &f32) -> bool {
-    *points == 0.0
-}
-
-impl Vector {
-    /// Of a message just judged; `decided` completes it.
-    pub fn judged(envelope: &Envelope, at: Timestamp, assessment: &Assessment) -> Vector {
-        let of = |kind: Kind| {
-            let fired = assessment.fired.iter().filter(|fired| fired.kind == kind).take(FIRED_MAX);
-            fired.map(|fired| (fired.rule.clone(), fired.points)).collect()
-        };
-        Vector {
-            id: envelope.id,
-            at,
-            author: assessment.author.clone(),
-            client: network(envelope),
-            rules: of(Kind::Rule),
-            shadow: of(Kind::Shadow),
-            others: of(Kind::Other),
-            tokens: assessment.tokens,
-            score: assessment.score,
-            level: assessment.level,
-            domains: Vec::new(),
-        }
-    }
-
-    /// What each recipient's domain made of it; one decision for each recipient.
-    pub fn decided(&mut self, envelope: &Envelope, judgement: &Judgement, decisions: &[Decision]) {
-        for (recipient, decision) in envelope.recipients.iter().zip(decisions) {
-            let Some(domain) = recipient.address.domain() else { continue };
-            if self.domains.len() >= DOMAINS_MAX || self.domains.iter().any(|seen| seen.domain == *domain) {
-                continue;
-            }
-            let own = judgement.domains.iter().filter(|own| own.domain == *domain).flat_map(|own| &own.hits);
-            let own = rounded(own.map(|hit| hit.points).sum());
-            let (_, level) = judgement.seen_by(Some(domain));
-            self.domains.push(Seen { domain: domain.clone(), own, level, decision: decision.as_str().to_owned() });
-        }
-    }
-
-    /// All that hit, before caps.
-    pub fn fired(&self) -> Vec<Fired> {
-        let of = |list: &[(String, f32)], kind: Kind| -> Vec<Fired> {
-            list.iter().map(|(rule, points)| Fired { rule: rule.clone(), points: *points, kind }).collect()
-        };
-        [of(&self.rules, Kind::Rule), of(&self.shadow, Kind::Shadow), of(&self.others, Kind::Other)].concat()
-    }
-}
-
-fn network(envelope: &Envelope) -> IpNet {
-    let address = envelope.client.address.to_canonical();
-    let length = if address.is_ipv4() { 24 } else { 64 };
-    IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |network| network.trunc())
-}
 
 /// What a rehearsal found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -223,6 +116,13 @@ pub struct ShadowCount {
     pub changes: u64,
 }
 
+/// What was counted for one domain: its messages, and those that change from one level to another.
+#[derive(Default)]
+struct Tally {
+    messages: u64,
+    shifts: BTreeMap<(SpamLevel, SpamLevel), u64>,
+}
+
 /// Counts messages again, one after the other.
 pub struct Rehearsal {
     /// The rules in force.
@@ -230,7 +130,7 @@ pub struct Rehearsal {
     after: Engine,
     only: Option<Domain>,
     examples_max: usize,
-    domains: BTreeMap<Domain, (u64, BTreeMap<(SpamLevel, SpamLevel), u64>)>,
+    domains: BTreeMap<Domain, Tally>,
     shadow: BTreeMap<String, ShadowCount>,
     replay: Replay,
 }
@@ -240,6 +140,11 @@ impl Rehearsal {
     pub fn new(before: Engine, after: Engine, only: Option<Domain>, examples_max: usize) -> Rehearsal {
         let replay = Replay { unknown: unknown(&before, &after), ..Replay::default() };
         Rehearsal { before, after, only, examples_max, domains: BTreeMap::new(), shadow: BTreeMap::new(), replay }
+    }
+
+    /// For messages that are all judged anew: then nothing is unknown.
+    pub fn anew(self) -> Rehearsal {
+        Rehearsal { replay: Replay { unknown: Vec::new(), ..self.replay }, ..self }
     }
 
     /// Counts a message of which its vector is left.
@@ -261,7 +166,7 @@ impl Rehearsal {
 
     /// All of it, once.
     pub fn finish(self) -> Replay {
-        let shift = |(domain, (messages, shifts)): (Domain, (u64, BTreeMap<(SpamLevel, SpamLevel), u64>))| {
+        let shift = |(domain, Tally { messages, shifts })| {
             let shifts = shifts.into_iter().map(|((from, to), messages)| Counted { from, to, messages }).collect();
             DomainShift { domain, messages, shifts }
         };
@@ -290,10 +195,10 @@ impl Rehearsal {
             let is_decided =
                 seen.own != 0.0 && is_as_judged && self.before.sum(&[&parts_before[..], &[own]].concat()).level != seen.level;
             let to = if is_decided { seen.level } else { sum.level };
-            let entry = self.domains.entry(seen.domain.clone()).or_default();
-            entry.0 += 1;
+            let tally = self.domains.entry(seen.domain.clone()).or_default();
+            tally.messages += 1;
             if to != seen.level {
-                *entry.1.entry((seen.level, to)).or_default() += 1;
+                *tally.shifts.entry((seen.level, to)).or_default() += 1;
                 self.example(vector, seen, fired, to, sum.score);
             }
         }

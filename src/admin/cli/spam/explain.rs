@@ -78,6 +78,9 @@ fn text(explained: &Explained, now: Timestamp, width: Option<usize>) -> String {
         text += &format!("words    log-odds {tokens:+.2}\n");
     }
     text += &reasons_text(&explanation.reasons, width);
+    if !explanation.cuts.is_empty() || !explanation.turns.is_empty() {
+        text.push('\n');
+    }
     for Cut { family, cap, points } in &explanation.cuts {
         let cap = cap.map_or_else(String::new, |cap| format!(" of {cap:.1}"));
         text += &format!("the cap{cap} on {family} took {points:.2} points away\n");
@@ -121,7 +124,7 @@ fn reasons_text(reasons: &[Reason], width: Option<usize>) -> String {
         };
         grid.row([&points, &rule, &reason.place, &reason.why, &reason.evidence]);
     }
-    format!("\n{}\n", grid.render(width, 0))
+    format!("\n{}", grid.render(width, 0))
 }
 
 fn domain_text(explained: &DomainExplained) -> String {
