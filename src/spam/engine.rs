@@ -193,7 +193,7 @@ impl Engine {
                 RuleHit { rule: rule.id.clone(), points: 0.0, evidence }
             });
         }
-        // What has points of its own; the token model's hit goes here, too.
+        // What has points of its own. The token model's hit (`TOKENS`) belongs here, too.
         for hit in facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of) {
             parts.push(Part { points: hit.points, ..Part::default() });
             fired.push(Fired { rule: hit.rule.clone(), points: hit.points, kind: Kind::Other });
