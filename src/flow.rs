@@ -235,7 +235,7 @@ impl Flow {
             Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body, &authentication).await?,
         };
         let classified = assessment.is_some();
-        let Assessment { score, level, hits } = assessment.unwrap_or_default();
+        let Assessment { score, level, hits, .. } = assessment.unwrap_or_default();
         let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication, domains: Vec::new() };
         if classified {
             self.maillog.judged(self.now(), envelope.id, &judgement);

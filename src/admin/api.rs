@@ -4,6 +4,7 @@
 //! request is not understood, 404 no such message or domain, 409 not possible for this message now, 500 the gateway's trouble.
 
 mod recipients;
+mod spam;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,6 +74,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/bans/add", post(ban_add))
         .route("/v1/bans/lift", post(ban_lift))
         .merge(recipients::routes())
+        .merge(spam::routes())
         .route("/v1/check-client", get(check_client))
         .route("/v1/trace", get(trace))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such operation"))

@@ -77,7 +77,7 @@ struct Report {
 
 pub async fn run(context: &Context, arguments: &CheckArguments) -> Result<(), Failure> {
     let config = Config::load(&context.config)?;
-    rules::load(config.rules.as_deref()).map_err(Failure::Configuration)?;
+    rules::load(&config).map_err(Failure::Configuration)?;
     let domains = domain::views(&config);
     let findings = if arguments.offline { Vec::new() } else { live(Arc::new(config), Arc::clone(&context.clock)).await };
     let report = Report { domains, findings };

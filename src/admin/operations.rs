@@ -23,11 +23,15 @@ use crate::config::Current;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Resolver, Scanner};
 use crate::queue::{By, Extension, Longer, Mode, Queue, Selector, Steer};
+use crate::spam::Engine;
 use crate::store::{Account, Entry, History, Store, StoreError, Verification};
 use crate::telemetry::{Line, Metrics};
 
 /// Reads the configuration again and puts it in force: what is new, or all mistakes, in words.
 pub type Reload = Arc<dyn Fn() -> Pending<'static, Result<String, String>> + Send + Sync>;
+
+/// The rules in force.
+pub type Rules = Arc<dyn Fn() -> Arc<Engine> + Send + Sync>;
 
 /// Entries in one answer at most.
 pub const LIST_MAX: usize = 1000;
@@ -56,6 +60,7 @@ pub struct Operations {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub reload: Reload,
+    pub engine: Rules,
     pub started_at: Timestamp,
 }
 

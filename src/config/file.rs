@@ -68,6 +68,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let data_dir = top.get("data_dir", PathBuf::from(defaults::DATA_DIR), |value| path(value, base));
     let postmaster = top.optional("postmaster", |value| postmaster(value, hostname.as_ref()));
     let rules = top.optional("rules", |value| path(value, base));
+    let rules_local = top.optional("rules_local", |value| path(value, base));
     let smtp = smtp(top.table("smtp", "smtp"), base);
     let dns = dns(top.table("dns", "dns"));
     let clamav = clamav(top.table("clamav", "clamav"), base);
@@ -107,6 +108,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         limits,
         alerts,
         rules,
+        rules_local,
         domains: BTreeMap::new(),
     });
     MainFile { config, surroundings, domains }

@@ -30,7 +30,10 @@ impl Config {
                 Err(error) => unreadable.push(error),
             }
         }
-        Config::from_texts(&main, &others, unreadable)
+        let config = Config::from_texts(&main, &others, unreadable)?;
+        // One that is named must be there; the one beside may be absent.
+        let rules_local = config.rules_local.or_else(|| Some(rules_dir(path)).filter(|beside| beside.is_dir()));
+        Ok(Config { rules_local, ..config })
     }
 
     /// Reads the text of a main file alone; the name is for the messages, and relative paths start at its directory.
@@ -120,6 +123,11 @@ fn read_domain_file(text: &Text, surroundings: &Surroundings, domains: &mut Doma
 fn directory(file: &Path) -> PathBuf {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     absolute.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Where the local layer of the rules stands unless the settings name another directory.
+fn rules_dir(main: &Path) -> PathBuf {
+    directory(main).join("rules.d")
 }
 
 /// Where the files with domains stand, for the main file of this path.

@@ -11,7 +11,6 @@ mod file;
 mod hop;
 mod load;
 mod reader;
-mod suggest;
 pub mod units;
 mod values;
 mod watch;
@@ -52,6 +51,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// A directory with rules that replaces the built-in ones; `None`: built in.
     pub rules: Option<PathBuf>,
+    /// A directory with the local layer on top; `None`: there is none.
+    pub rules_local: Option<PathBuf>,
     pub domains: BTreeMap<Domain, DomainConfig>,
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{self, ConfigError, Mistake, Text};
-use super::suggest;
+use crate::mail::closest;
 
 /// No list in the settings needs more entries, and some are compared with each other.
 const LIST_MAX: usize = 1_000;
@@ -105,7 +105,7 @@ impl Unknown {
         let here = || known.iter().filter(|(table, _)| *table == self.table).map(|(_, key)| *key);
         let elsewhere = known.iter().filter(|(table, key)| *table != self.table && *key == self.key);
         let places: Vec<String> = elsewhere.map(|(table, _)| Unknown::belongs(table)).collect();
-        let help = match (self.help, suggest::closest(&self.key, here())) {
+        let help = match (self.help, closest(&self.key, here())) {
             (Some(help), _) => help.to_owned(),
             (None, Some(meant)) => format!("did you mean `{meant}`?"),
             (None, None) if !places.is_empty() => format!("`{}` belongs {}", self.key, places.join(" or ")),

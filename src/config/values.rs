@@ -12,9 +12,8 @@ use toml::de::DeValue;
 
 use super::Rate;
 use super::reader::Fault;
-use super::suggest;
 use super::units::{self, UnitError};
-use crate::mail::Domain;
+use crate::mail::{Domain, closest};
 
 const DURATION_HELP: &str = "durations need a unit, like \"10m\": s, m, h or d";
 const RATE_HELP: &str = "so many in a while, like \"50/1h\"";
@@ -110,7 +109,7 @@ pub(super) fn choice<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Resul
         0..=2 => format!("is {written:?}; it must be {}", all.join(" or ")),
         _ => format!("is {written:?}; it must be one of {}", all.join(", ")),
     });
-    Err(match suggest::closest(written, names()) {
+    Err(match closest(written, names()) {
         Some(meant) => fault.help(format!("did you mean {meant:?}?")),
         None => fault,
     })

@@ -31,6 +31,7 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
             prove_due = flow.now() + PROVE_EVERY;
         }
         look_after_lists(&flow);
+        flow.store.vectors().write_gathered().await;
         if flow.now() >= sweep_due {
             sweep(&flow, &history).await;
             sweep_due = flow.now() + SWEEP_EVERY;
@@ -68,6 +69,7 @@ async fn sweep(flow: &Flow, history: &History) {
     let recipients = flow.checks.recipients.sweep(&flow.config(), now, |domain| flow.queue.is_away(domain)).await;
     let cases = flow.checks.cases.sweep(now).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
+    flow.store.vectors().sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
         tracing::error!(%error, "old quarantined messages could not be deleted; trying again in an hour");
         0

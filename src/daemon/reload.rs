@@ -49,12 +49,9 @@ impl Reload {
     }
 }
 
-/// The rules of the settings, or the built-in ones.
+/// The rules of the settings, or the built-in ones, with the local layer on top.
 pub fn engine(config: &Config) -> Result<Engine, String> {
-    match &config.rules {
-        Some(directory) => Engine::load(directory).map_err(|errors| errors.to_string()),
-        None => Ok(Engine::builtin()),
-    }
+    Engine::configured(config.rules.as_deref(), config.rules_local.as_deref()).map_err(|errors| errors.to_string())
 }
 
 /// Keys whose change cannot be taken up while running.

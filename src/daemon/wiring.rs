@@ -192,6 +192,10 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
             let reload = reload.clone();
             Box::pin(async move { reload.reload().await })
         }),
+        engine: {
+            let flow = Arc::clone(flow);
+            Arc::new(move || flow.engine.load_full())
+        },
         started_at: flow.now(),
     }
 }
@@ -208,6 +212,7 @@ async fn take_down(gateway: Gateway, running: Running) -> anyhow::Result<()> {
     let Gateway { flow, historian, .. } = gateway;
     let store = flow.store.clone();
     flow.checks.greylist.save(flow.now()).await;
+    store.vectors().write_gathered().await;
     // The last who writes the mail log: history ends when it has all of it.
     drop(flow);
     if tokio::time::timeout(STOP_PATIENCE, historian).await.is_err() {

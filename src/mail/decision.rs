@@ -42,6 +42,20 @@ pub struct RuleHit {
     pub evidence: String,
 }
 
+impl RuleHit {
+    /// A rule in shadow: it adds nothing, and its evidence begins with what it would have added.
+    pub fn shadow(rule: String, points: f32, evidence: &str) -> RuleHit {
+        RuleHit { rule, points: 0.0, evidence: format!("{SHADOW}{points:+}] {evidence}").trim_end().to_owned() }
+    }
+
+    pub fn is_shadow(&self) -> bool {
+        self.points == 0.0 && self.evidence.starts_with(SHADOW)
+    }
+}
+
+/// How the evidence of a rule in shadow begins.
+const SHADOW: &str = "[shadow ";
+
 /// All that was found out about a message's content. Never holds [`Verdict::Unavailable`]: without a verdict there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {

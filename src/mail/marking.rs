@@ -89,8 +89,9 @@ fn judgement_fields(judgement: &Judgement) -> String {
     let spam = judgement.level > SpamLevel::None;
     let (flag, word) = if spam { ("YES", "Yes") } else { ("NO", "No") };
     let stars = "*".repeat(judgement.score.clamp(0.0, 50.0) as usize);
-    let tests: Vec<_> = judgement.hits.iter().map(|hit| hit.rule.as_str()).collect();
-    let points: Vec<_> = judgement.hits.iter().map(|hit| format!("{}={:.1}", hit.rule, hit.points)).collect();
+    let hits = || judgement.hits.iter().filter(|hit| !hit.is_shadow());
+    let tests: Vec<_> = hits().map(|hit| hit.rule.as_str()).collect();
+    let points: Vec<_> = hits().map(|hit| format!("{}={:.1}", hit.rule, hit.points)).collect();
     let mut fields = format!("X-Spam-Flag: {flag}\r\n");
     let _ = write!(fields, "X-Spam-Status: {word}, score={:.1}{}\r\n", judgement.score, folded(" tests=", ",", &tests));
     if !stars.is_empty() {

@@ -16,6 +16,7 @@ mod outcome;
 mod progress;
 mod reply;
 mod rewrite;
+mod suggest;
 mod time;
 
 pub use address::{Address, AddressError, Domain, Host, Mailbox, ReversePath};
@@ -30,4 +31,5 @@ pub use outcome::{Outcome, Scope};
 pub use progress::{Failure, Origin, Progress, RecipientProgress, Reroute, Status, Steering};
 pub use reply::{Enhanced, Reply};
 pub use rewrite::{Rewrite, Segment};
+pub use suggest::closest;
 pub use time::Timestamp;

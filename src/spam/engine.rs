@@ -3,19 +3,22 @@
 mod fitting;
 mod tokens;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::examples::Example;
+use super::explain::{parts_of, place_of};
 use super::facts::Facts;
 use super::learned::Learning;
 use super::model::Model;
 use super::patterns::{Matched, Patterns, evidence_of};
-use super::rules::{self, Condition, Family, Rule, RuleErrors, RuleFile, Thresholds};
+use super::rules::{self, Condition, Family, Mode, Rule, RuleErrors, RuleFile, RuleSources, Thresholds};
+use super::scale::{self, Part, Sum, rounded};
 use super::text::evidence;
-use crate::mail::{Finding, RuleHit, SpamLevel};
+use crate::mail::{Domain, Finding, Judgement, RuleHit, SpamLevel, closest};
 
 /// The rule files that the binary carries, in the order of their names, as [`Engine::load`] reads a directory.
 const BUILTIN: [(&str, &str); 14] = [
@@ -36,12 +39,16 @@ const BUILTIN: [(&str, &str); 14] = [
 ];
 const BUILTIN_LEVELS: &str = include_str!("../../rules/levels.toml");
 
-/// The rules, compiled.
+/// The rules, compiled. Cloning shares what is large.
+#[derive(Clone)]
 pub struct Engine {
     families: Vec<Family>,
     rules: Vec<Rule>,
-    patterns: Patterns,
+    /// The place of each rule.
+    places: Arc<HashMap<String, usize>>,
+    patterns: Arc<Patterns>,
     thresholds: Thresholds,
+    sources: Arc<RuleSources>,
     /// `None`: judged by the rules alone.
     model: Option<Arc<Model>>,
 }
@@ -55,6 +62,31 @@ pub struct Assessment {
     pub level: SpamLevel,
     /// Most points first.
     pub hits: Vec<RuleHit>,
+    /// What the token model says, in natural log-odds; `None`: it was not asked.
+    pub tokens: Option<f32>,
+    /// All that hit with its points before caps, to be counted again with others.
+    pub fired: Vec<Fired>,
+    /// The author's domain, as far as it is one.
+    pub author: Option<Domain>,
+}
+
+/// Something that hit, as it was before caps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fired {
+    pub rule: String,
+    pub points: f32,
+    pub kind: Kind,
+}
+
+/// What hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Rule,
+    /// A rule in shadow: its points are those it would have had.
+    Shadow,
+    /// Points from elsewhere: a DNS list, the token model.
+    Other,
 }
 
 /// A rule as people see it.
@@ -64,33 +96,101 @@ pub struct RuleInfo {
     pub family: String,
     pub points: f32,
     pub why: String,
+    pub mode: Mode,
+    /// The file of the local layer that added or changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Its points before the local layer, where that changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipped_points: Option<f32>,
+}
+
+/// Other numbers for rules that stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Points by rule; a rule in shadow or off counts with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<(String, f32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Thresholds>,
+}
+
+impl Change {
+    pub fn is_nothing(&self) -> bool {
+        *self == Change::default()
+    }
 }
 
 impl Engine {
     /// The rules the binary carries (`rules/*.toml`); a test proves that they compile.
     pub fn builtin() -> Engine {
-        let files = BUILTIN.map(|(name, text)| RuleFile { name: name.to_owned(), text: text.to_owned() });
-        let engine = Engine::of(BUILTIN_LEVELS, &files).expect("the rules in the binary were tested");
-        Engine { model: Some(Arc::new(Model::builtin())), ..engine }
+        let engine = Engine::from_sources(builtin_sources()).expect("the rules in the binary were tested");
+        engine.with_model(Some(Arc::new(Model::builtin())))
     }
 
-    /// The rules of a directory: `levels.toml`, and a family in every other `*.toml`.
+    /// The rules of a directory: `levels.toml`, a family in every other `*.toml`, and `tokens.model`.
     pub fn load(directory: &Path) -> Result<Engine, RuleErrors> {
-        let (levels, files) = read_directory(directory)?;
-        let model = read_model(&directory.join("tokens.model"))?;
-        Engine::of(&levels, &files).map(|engine| Engine { model, ..engine })
+        Engine::configured(Some(directory), None)
     }
 
-    fn of(levels: &str, files: &[RuleFile]) -> Result<Engine, RuleErrors> {
-        let rules = rules::read(levels, files)?;
+    /// As the settings say: the rules of a directory or those of the binary, and the local layer on top. Blocks.
+    pub fn configured(directory: Option<&Path>, local: Option<&Path>) -> Result<Engine, RuleErrors> {
+        let sources = directory.map_or_else(|| Ok(builtin_sources()), RuleSources::read)?;
+        let model = directory.map_or_else(|| Ok(Some(Model::builtin())), Model::of_directory);
+        let engine = Engine::from_sources(match local {
+            Some(local) => sources.with_local(local)?,
+            None => sources,
+        })?;
+        let model = model.map_err(|why| RuleErrors(vec![why]))?;
+        Ok(engine.with_model(model.map(Arc::new)))
+    }
+
+    /// The same rules beside this token model.
+    pub fn with_model(self, model: Option<Arc<Model>>) -> Engine {
+        Engine { model, ..self }
+    }
+
+    pub fn from_sources(sources: RuleSources) -> Result<Engine, RuleErrors> {
+        let rules = rules::read(&sources)?;
         let patterns = rules.patterns.build().map_err(|error| RuleErrors(vec![error]))?;
+        let places = rules.rules.iter().enumerate().map(|(place, rule)| (rule.id.clone(), place)).collect();
         Ok(Engine {
             families: rules.families,
             rules: rules.rules,
-            patterns,
+            places: Arc::new(places),
+            patterns: Arc::new(patterns),
             thresholds: rules.thresholds,
-            model: Some(Arc::new(Model::builtin())),
+            sources: Arc::new(sources),
+            model: None,
         })
+    }
+
+    /// What it was made of.
+    pub fn sources(&self) -> &RuleSources {
+        &self.sources
+    }
+
+    /// The same rules with other numbers.
+    pub fn changed(&self, change: &Change) -> Result<Engine, RuleErrors> {
+        let mut changed = self.clone();
+        let mut mistakes = Vec::new();
+        for (id, points) in &change.points {
+            match self.places.get(id) {
+                _ if !rules::points_fit(*points) => mistakes.push(format!("{id}: points are between -1000 and 1000")),
+                Some(place) => (changed.rules[*place].points, changed.rules[*place].mode) = (*points, Mode::On),
+                None => {
+                    let help = closest(id, self.rules.iter().map(|rule| rule.id.as_str()));
+                    let help = help.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+                    mistakes.push(format!("there is no rule {}{help}", id.escape_default()));
+                }
+            }
+        }
+        if let Some(levels) = change.levels {
+            mistakes.extend(levels.mistake());
+            changed.thresholds = levels;
+        }
+        if mistakes.is_empty() { Ok(changed) } else { Err(RuleErrors(mistakes)) }
     }
 
     /// With the shipped model alone.
@@ -101,22 +201,33 @@ impl Engine {
     /// With what was learned here, too.
     pub fn assess_with(&self, facts: &Facts, learning: &Learning) -> Assessment {
         let matched = self.patterns.search(facts);
-        let mut found: Vec<(&Rule, String)> =
-            self.rules.iter().filter_map(|rule| Some((rule, self.holds(&rule.condition, facts, &matched)?))).collect();
-        found.sort_by(|(one, _), (other, _)| other.points.total_cmp(&one.points));
-        let named: Vec<(&str, SpamLevel)> = found.iter().filter_map(|(rule, _)| Some((rule.id.as_str(), rule.level?))).collect();
-        let names = |hit: &RuleHit| named.iter().any(|(id, _)| *id == hit.rule);
-        let named_level = named.iter().map(|(_, level)| *level).max().unwrap_or_default();
-        let mut hits = self.capped(found);
-        let tokens = self.token_hit(facts, learning);
-        hits.extend(tokens.map(|(_, hit)| hit));
-        hits.extend(facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of));
+        let asked = self.rules.iter().enumerate().filter(|(_, rule)| rule.mode != Mode::Off);
+        let found = asked.filter_map(|(place, rule)| Some((place, self.holds(&rule.condition, facts, &matched)?)));
+        let (mut hits, mut fired, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, evidence) in found {
+            let rule = &self.rules[place];
+            let kind = if rule.mode == Mode::Shadow { Kind::Shadow } else { Kind::Rule };
+            parts.push(self.part(place));
+            fired.push(Fired { rule: rule.id.clone(), points: rule.points, kind });
+            hits.push(if kind == Kind::Shadow {
+                RuleHit::shadow(rule.id.clone(), rule.points, &evidence)
+            } else {
+                RuleHit { rule: rule.id.clone(), points: 0.0, evidence }
+            });
+        }
+        let (tokens, token_hit) = self.token_hit(facts, learning).unzip();
+        let findings = facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of);
+        // What has points of its own.
+        for hit in token_hit.into_iter().filter(|hit| hit.points != 0.0).chain(findings) {
+            parts.push(Part { points: hit.points, ..Part::default() });
+            fired.push(Fired { rule: hit.rule.clone(), points: hit.points, kind: Kind::Other });
+            hits.push(hit);
+        }
+        let Sum { counted, score, level } = self.sum(&parts);
+        hits.iter_mut().zip(counted).for_each(|(hit, points)| hit.points = points);
         hits.sort_by(|one, other| other.points.total_cmp(&one.points));
-        let score = rounded(hits.iter().map(|hit| hit.points).sum());
-        // A rule that names its level decides, unless the others alone reach a higher one: a test string for the level low
-        // must not be a way to make real spam pass as low.
-        let others: f32 = hits.iter().filter(|hit| !names(hit)).map(|hit| hit.points).sum();
-        Assessment { score, level: named_level.max(self.level_of(rounded(others))), hits }
+        let author = facts.author().and_then(|author| Domain::parse(author.domain()).ok());
+        Assessment { score, level, hits, tokens, fired, author }
     }
 
     /// In the order of the files.
@@ -126,17 +237,71 @@ impl Engine {
             family: self.families[rule.family].name.clone(),
             points: rule.points,
             why: rule.why.clone(),
+            mode: rule.mode,
+            local: rule.local.clone(),
+            shipped_points: rule.shipped_points,
         };
         self.rules.iter().map(info).collect()
     }
 
+    /// Caps by family.
+    pub fn caps(&self) -> Vec<(String, f32)> {
+        self.families.iter().filter_map(|family| Some((family.name.clone(), family.cap?))).collect()
+    }
+
     /// The lowest score of a level; `None` for [`SpamLevel::None`].
     pub fn threshold(&self, level: SpamLevel) -> Option<f32> {
-        match level {
-            SpamLevel::None => None,
-            SpamLevel::Low => Some(self.thresholds.low),
-            SpamLevel::Med => Some(self.thresholds.med),
-            SpamLevel::High => Some(self.thresholds.high),
+        scale::threshold(level, self.thresholds)
+    }
+
+    pub fn levels(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// The rule of this id, its family's name, and where in a message it looks.
+    pub(super) fn rule(&self, id: &str) -> Option<(&Rule, &Family, String)> {
+        let rule = &self.rules[*self.places.get(id)?];
+        let family = &self.families[rule.family];
+        Some((rule, family, place_of(&rule.condition, &family.name)))
+    }
+
+    /// What a rule adds here, whatever it added when it hit.
+    pub(super) fn part_of(&self, id: &str) -> Option<Part> {
+        self.places.get(id).map(|place| self.part(*place))
+    }
+
+    pub(super) fn sum(&self, parts: &[Part]) -> Sum {
+        scale::sum(parts, &self.families, self.thresholds)
+    }
+
+    /// Score and level of what hit, under these rules.
+    pub fn recount(&self, fired: &[Fired]) -> (f32, SpamLevel) {
+        let Sum { score, level, .. } = self.sum(&parts_of(self, fired.iter()));
+        (score, level)
+    }
+
+    /// What each of them adds under these rules.
+    pub fn counted(&self, fired: &[Fired]) -> Vec<f32> {
+        self.sum(&parts_of(self, fired.iter())).counted
+    }
+
+    /// What a recorded judgement still tells of what hit: points are after caps.
+    pub fn recorded(&self, judgement: &Judgement) -> Assessment {
+        let kind = |hit: &RuleHit| match self.places.get(&hit.rule) {
+            Some(_) if hit.is_shadow() => Kind::Shadow,
+            Some(_) => Kind::Rule,
+            None => Kind::Other,
+        };
+        let fired = judgement.hits.iter().map(|hit| Fired { rule: hit.rule.clone(), points: hit.points, kind: kind(hit) });
+        let Judgement { score, level, .. } = *judgement;
+        Assessment { score, level, hits: judgement.hits.clone(), fired: fired.collect(), ..Assessment::default() }
+    }
+
+    fn part(&self, place: usize) -> Part {
+        let rule = &self.rules[place];
+        match rule.mode {
+            Mode::On => Part { points: rule.points, family: Some(rule.family), level: rule.level },
+            Mode::Shadow | Mode::Off => Part::default(),
         }
     }
 
@@ -157,27 +322,6 @@ impl Engine {
         failing
     }
 
-    fn level_of(&self, score: f32) -> SpamLevel {
-        let reached = |level: &&SpamLevel| self.threshold(**level).is_none_or(|threshold| score >= threshold);
-        SpamLevel::ALL.iter().rfind(reached).copied().unwrap_or_default()
-    }
-
-    /// Hits with what each adds. A family with a cap: the strongest rules count in full, the others for what is left, so
-    /// that the points of all hits are always the score.
-    fn capped(&self, found: Vec<(&Rule, String)>) -> Vec<RuleHit> {
-        let mut left: Vec<f32> = self.families.iter().map(|family| family.cap.unwrap_or(f32::INFINITY)).collect();
-        let mut hits: Vec<RuleHit> = found
-            .into_iter()
-            .map(|(rule, evidence)| {
-                let points = rounded(rule.points.min(left[rule.family]));
-                left[rule.family] -= points.max(0.0);
-                RuleHit { rule: rule.id.clone(), points, evidence }
-            })
-            .collect();
-        hits.sort_by(|one, other| other.points.total_cmp(&one.points));
-        hits
-    }
-
     /// What was found, when the condition holds.
     fn holds(&self, condition: &Condition, facts: &Facts, matched: &Matched<'_>) -> Option<String> {
         let holds = |inner: &Condition| self.holds(inner, facts, matched);
@@ -195,10 +339,10 @@ impl Engine {
             Condition::Check(check) => (check.run)(facts).map(|found| evidence(&found)),
             Condition::Not(inner) => holds(inner).is_none().then(String::new),
             Condition::Any(inner) => inner.iter().find_map(holds),
-            Condition::All(inner) => inner.iter().map(holds).collect::<Option<Vec<_>>>().map(first_evidence),
+            Condition::All(inner) => inner.iter().map(holds).collect::<Option<Vec<_>>>().map(|found| joined(&found)),
             Condition::AtLeast(count, inner) => {
                 let found: Vec<String> = inner.iter().filter_map(holds).collect();
-                (found.len() >= *count).then(|| first_evidence(found))
+                (found.len() >= *count).then(|| joined(&found))
             }
         }
     }
@@ -216,50 +360,19 @@ fn hit_of(finding: &Finding) -> RuleHit {
     RuleHit { rule, points: rounded(finding.points), evidence: evidence(&finding.evidence) }
 }
 
-fn first_evidence(found: Vec<String>) -> String {
-    found.into_iter().find(|evidence| !evidence.is_empty()).unwrap_or_default()
-}
-
-/// To hundredths: what people see is what is compared with a threshold.
-fn rounded(points: f32) -> f32 {
-    let hundredths = (points * 100.0).round() / 100.0;
-    // Not -0.0, which reads badly in a header.
-    hundredths + 0.0
-}
-
-/// The token model of a directory; without the file, none is asked.
-fn read_model(path: &Path) -> Result<Option<Arc<Model>>, RuleErrors> {
-    let failed = |why: String| RuleErrors(vec![format!("{}: {why}", path.display())]);
-    match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error.to_string())),
-        Ok(bytes) => Model::read(&bytes).map(|model| Some(Arc::new(model))).map_err(failed),
-    }
-}
-
-fn read_directory(directory: &Path) -> Result<(String, Vec<RuleFile>), RuleErrors> {
-    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    let entries = std::fs::read_dir(directory).map_err(|error| RuleErrors(vec![failed(directory, error)]))?;
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    // dynamic.toml is for a check of the door.
-    let is_rules = |path: &Path| path.extension().is_some_and(|ending| ending == "toml") && !path.ends_with("dynamic.toml");
-    paths.retain(|path| is_rules(path));
-    paths.sort();
-    let (mut levels, mut files, mut errors) = (None, Vec::new(), Vec::new());
-    for path in paths {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match std::fs::read_to_string(&path) {
-            Ok(text) if name == "levels" => levels = Some(text),
-            Ok(text) => files.push(RuleFile { name, text }),
-            Err(error) => errors.push(failed(&path, error)),
+/// What several conditions found, each once: a reader wants to see the second phrase, too.
+fn joined(found: &[String]) -> String {
+    const SHOWN_MAX: usize = 3;
+    let mut shown: Vec<&str> = Vec::new();
+    for found in found.iter().filter(|found| !found.is_empty()) {
+        if shown.len() < SHOWN_MAX && !shown.contains(&found.as_str()) {
+            shown.push(found);
         }
     }
-    match levels {
-        Some(levels) if errors.is_empty() => Ok((levels, files)),
-        Some(_) => Err(RuleErrors(errors)),
-        None => {
-            errors.push(format!("{}: there is no levels.toml", directory.display()));
-            Err(RuleErrors(errors))
-        }
-    }
+    if shown.len() < 2 { shown.concat() } else { evidence(&shown.join(" | ")) }
+}
+
+fn builtin_sources() -> RuleSources {
+    let families = BUILTIN.map(|(name, text)| RuleFile { name: name.to_owned(), text: text.to_owned() });
+    RuleSources { levels: BUILTIN_LEVELS.to_owned(), families: families.into(), local: Vec::new() }
 }

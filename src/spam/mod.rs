@@ -13,22 +13,29 @@ mod checks;
 mod customer;
 mod engine;
 mod examples;
+mod explain;
 mod facts;
 pub mod fit;
 mod learned;
 mod model;
 mod patterns;
+mod replay;
 mod rules;
+mod scale;
 mod text;
 mod tokens;
+mod vector;
 
 pub use customer::Person;
-pub use engine::{Assessment, Engine, RuleInfo};
+pub use engine::{Assessment, Change, Engine, Fired, Kind, RuleInfo};
+pub use explain::{Cut, Distance, Explanation, Reason};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};
 pub use model::Model;
-pub use rules::RuleErrors;
+pub use replay::{Counted, DomainShift, Example as ReplayExample, Rehearsal, Replay, ShadowCount, Unknown};
+pub use rules::{Mode, RuleErrors, RuleFile, RuleSources, Thresholds};
 pub use tokens::Tokens;
+pub use vector::{Seen, Vector};
 
 /// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.
 pub fn named_checks() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -3,6 +3,8 @@
 //! A file of about a megabyte: a line of text that says what it is, then one signed byte for each place of a table. Tokens share
 //! places by their hash; most places are zero. It holds no words.
 
+use std::path::Path;
+
 use super::tokens::Tokens;
 
 /// Places of the table, as a power of two.
@@ -24,6 +26,16 @@ impl Model {
     /// The one in the binary; a test proves that it can be read.
     pub fn builtin() -> Model {
         Model::read(include_bytes!("../../rules/tokens.model")).expect("the model in the binary was tested")
+    }
+
+    /// `tokens.model` of a directory; `None` where there is none. Blocks.
+    pub fn of_directory(directory: &Path) -> Result<Option<Model>, String> {
+        let path = directory.join("tokens.model");
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+            Ok(bytes) => Model::read(&bytes).map(Some).map_err(|why| format!("{}: {why}", path.display())),
+        }
     }
 
     /// Reads what [`Model::write`] wrote, or says what is wrong with it.

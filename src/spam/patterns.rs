@@ -64,6 +64,12 @@ pub(super) struct PatternId {
     place: usize,
 }
 
+impl PatternId {
+    pub fn searched(self) -> Searched {
+        self.searched
+    }
+}
+
 /// Expressions while rules are read.
 #[derive(Default)]
 pub(super) struct PatternsBuilder {

@@ -44,6 +44,7 @@ mod spool;
 mod stock;
 mod table;
 mod totals;
+mod vectors;
 mod verify;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use history::History;
 pub use index::MemoryIndex;
 pub use ledger::{Account, DomainAccount, DomainStock, NOTICES, Stock};
 pub use memory::{Memory, Pair};
+pub use vectors::Vectors;
 pub use verify::{Verification, verify_stopped};
 
 use open::Shared;
@@ -299,6 +301,11 @@ impl Store {
     /// with an empty one and says so in the log.
     pub fn memory(&self, name: &str) -> Memory {
         self.shared.memory.part(name)
+    }
+
+    /// What is kept of judged messages.
+    pub fn vectors(&self) -> &Vectors {
+        &self.shared.vectors
     }
 
     /// What was last kept under this name, whole; `None` when nothing ever was. Blocks.

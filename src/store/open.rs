@@ -16,6 +16,7 @@ use super::memory::MemoryBase;
 use super::recover::{IndexState, Recovered, recover};
 use super::sled_index::SledIndex;
 use super::spool::{Paths, Spool, io_error};
+use super::vectors::Vectors;
 use super::{Recovery, StoreError, StoreSettings, commit, keeper, lock, stock};
 
 /// Changes handed to the index at a time when it is filled.
@@ -29,6 +30,7 @@ const CLEAN: &str = "clean";
 pub struct Shared {
     pub spool: Arc<Spool>,
     pub memory: MemoryBase,
+    pub vectors: Vectors,
     threads: Mutex<Option<Threads>>,
     /// Held while the store is open: nobody else opens it.
     lock: Mutex<Option<File>>,
@@ -130,7 +132,8 @@ fn assemble(parts: Parts) -> Result<(Shared, Recovery), StoreError> {
     let keeper = has_keeper.then(|| std::thread::Builder::new().name("spool-keeper".into()));
     let keeper = keeper.map(|keeper| keeper.spawn(move || keeper::run(&its_spool))).transpose().map_err(starting)?;
     let threads = Mutex::new(Some(Threads { commit, keeper }));
-    Ok((Shared { spool, memory, threads, lock: Mutex::new(lock) }, report))
+    let vectors = Vectors::new(&memory);
+    Ok((Shared { spool, memory, vectors, threads, lock: Mutex::new(lock) }, report))
 }
 
 impl Shared {

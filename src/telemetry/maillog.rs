@@ -30,6 +30,12 @@ pub struct Line {
     pub text: String,
 }
 
+/// Rules of a judgement in its line, and of these with what they saw.
+const RULES_NAMED: usize = 12;
+const RULES_EXPLAINED: usize = 5;
+/// Of what a rule saw, in characters.
+const EVIDENCE_SHOWN: usize = 32;
+
 /// Writes the mail log. Cloning shares it.
 #[derive(Clone)]
 pub struct MailLog {
@@ -121,13 +127,13 @@ impl MailLog {
     /// The spam level is known.
     pub fn judged(&self, at: Timestamp, qid: QueueId, judgement: &Judgement) {
         self.metrics.judged(judgement.level);
-        let rules: Vec<_> = judgement.hits.iter().take(12).map(|hit| format!("{}={}", hit.rule, hit.points)).collect();
-        self.write(Line::new(
-            at,
-            qid,
-            "judged",
-            format!("level={} score={:.1} {}", judgement.level, judgement.score, rules.join(" ")),
-        ));
+        let hits = || judgement.hits.iter().filter(|hit| !hit.is_shadow());
+        let rules: Vec<_> = hits().take(RULES_NAMED).map(|hit| format!("{}={}", hit.rule, hit.points)).collect();
+        // What those saw that decided it.
+        let told = hits().take(RULES_NAMED).filter(|hit| !hit.evidence.is_empty() && hit.points != 0.0).take(RULES_EXPLAINED);
+        let seen: String = told.map(|hit| format!("; {}: {}", hit.rule, shortened(&hit.evidence))).collect();
+        let (level, score) = (judgement.level, judgement.score);
+        self.write(Line::new(at, qid, "judged", format!("level={level} score={score:.1} {}{seen}", rules.join(" "))));
     }
 
     /// What becomes of it for these recipients.
@@ -209,6 +215,13 @@ fn named(to: &[String]) -> String {
     let more = to.len().saturating_sub(RECIPIENTS_NAMED);
     let named = to.iter().take(RECIPIENTS_NAMED).map(String::as_str).collect::<Vec<_>>().join(",");
     if more > 0 { format!("{named},and {more} more") } else { named }
+}
+
+fn shortened(evidence: &str) -> String {
+    match evidence.char_indices().nth(EVIDENCE_SHOWN) {
+        None => evidence.to_owned(),
+        Some(_) => evidence.chars().take(EVIDENCE_SHOWN - 1).chain(['…']).collect(),
+    }
 }
 
 impl Line {

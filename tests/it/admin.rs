@@ -80,6 +80,7 @@ impl House {
             clock,
             metrics,
             reload: Arc::new(|| Box::pin(async { Err("error: unknown key `listne`".to_owned()) })),
+            engine: Arc::new(|| Arc::new(feedgate::spam::Engine::builtin())),
             started_at: NOW,
         };
         House { queue, ids, operations: Arc::new(operations), directory }

@@ -26,6 +26,7 @@ mod page;
 mod power;
 mod recipients;
 mod relay;
+mod replay;
 mod rules;
 mod scan;
 mod steering;

@@ -110,6 +110,7 @@ fn operations(world: &World, metrics: Arc<Metrics>) -> Operations {
         clock: Arc::clone(&flow.clock),
         metrics,
         reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
+        engine: Arc::new(|| Arc::new(feedgate::spam::Engine::builtin())),
         started_at: flow.now(),
     }
 }

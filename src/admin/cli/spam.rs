@@ -1,9 +1,10 @@
 //! `feedgate spam …`: the judgement, explained, taught, measured and rehearsed.
 
-mod explain;
+pub mod explain;
 mod learn;
 mod manifest;
 mod replay;
+pub mod saved;
 mod score;
 mod stats;
 mod train;

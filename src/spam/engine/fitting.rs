@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::spam::facts::Facts;
+use crate::spam::scale::Part;
 
 impl Engine {
     /// The places of the rules that hit, in the order of [`Engine::rules`].
@@ -15,14 +16,10 @@ impl Engine {
 
     /// The sum of these rules with other points, under the caps of their families.
     pub fn sum_of(&self, places: &[u16], points: &[f32]) -> f32 {
-        let mut left: Vec<f32> = self.families.iter().map(|family| family.cap.unwrap_or(f32::INFINITY)).collect();
-        let mut sum = 0.0;
-        for place in places.iter().map(|place| usize::from(*place)) {
-            let (left, points) = (&mut left[self.rules[place].family], points[place]);
-            let counts = points.min(*left);
-            *left -= counts.max(0.0);
-            sum += counts;
-        }
-        sum
+        let part = |place: &u16| {
+            let place = usize::from(*place);
+            Part { points: points[place], ..self.part(place) }
+        };
+        self.sum(&places.iter().map(part).collect::<Vec<_>>()).score
     }
 }

@@ -5,6 +5,7 @@ use crate::mail::RuleHit;
 use crate::spam::facts::Facts;
 use crate::spam::learned::Learning;
 use crate::spam::model::{LOG_ODDS_MAX, Model};
+use crate::spam::scale::rounded;
 use crate::spam::text::evidence;
 use crate::spam::tokens::Tokens;
 
@@ -19,12 +20,6 @@ const MOST: f32 = 12.0;
 const NAMED: usize = 4;
 
 impl Engine {
-    /// Without the token model, to see what the rules do alone.
-    pub fn without_tokens(mut self) -> Engine {
-        self.model = None;
-        self
-    }
-
     /// Points for log-odds of the token model.
     pub fn token_points(log_odds: f32) -> f32 {
         (log_odds * POINTS).clamp(LEAST, MOST)
@@ -35,7 +30,7 @@ impl Engine {
         let model = self.model.as_deref()?;
         let tokens = Tokens::of(facts);
         let log_odds = (model.log_odds(&tokens) + learning.platform.log_odds(&tokens)).clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX);
-        let points = super::rounded(Engine::token_points(log_odds));
+        let points = rounded(Engine::token_points(log_odds));
         let evidence = if points.abs() >= 1.0 { loudest(model, facts, &tokens, points) } else { String::new() };
         Some((log_odds, RuleHit { rule: TOKENS.to_owned(), points, evidence }))
     }

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mail_parser::DateTime;
 
 use super::super::Failure;
-use super::super::rules::with_crlf;
+use super::saved::with_crlf;
 use crate::mail::{Client, Domain, Envelope, Finding, MailParameters, Protocol, Recipient, ReversePath, SessionId, Timestamp};
 
 /// One line of a manifest.

@@ -9,7 +9,7 @@ use clap::Args;
 use super::super::{Context, Failure, rules};
 use super::manifest;
 use crate::mail::SpamLevel;
-use crate::spam::Facts;
+use crate::spam::{Engine, Facts};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -29,8 +29,11 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
-    let engine = rules::engine(context, arguments.rules.as_deref())?;
-    let engine = if arguments.no_tokens { engine.without_tokens() } else { engine };
+    let engine = match &arguments.rules {
+        Some(directory) => Engine::load(directory).map_err(|errors| Failure::Configuration(errors.to_string()))?,
+        None => rules::engine(context)?,
+    };
+    let engine = if arguments.no_tokens { engine.with_model(None) } else { engine };
     let items = manifest::read(&arguments.manifest)?;
     let scores = manifest::each(&items, "judging", |item| {
         let (envelope, content) = item.message()?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::{Context, Failure, rules};
+use super::super::{Context, Failure};
 use super::manifest::{self, Item};
 use crate::spam::fit::{self, Sample};
 use crate::spam::{Engine, Facts, Tokens};
@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
-    let engine = rules::engine(context, Some(&arguments.rules))?.without_tokens();
+    let engine = Engine::load(&arguments.rules).map_err(|errors| Failure::Configuration(errors.to_string()))?.with_model(None);
     let mut samples = Vec::new();
     for path in &arguments.manifest {
         let items = manifest::read(path)?;

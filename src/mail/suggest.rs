@@ -4,7 +4,7 @@
 const WORD_MAX: usize = 40;
 
 /// The closest of the known words, when it is close enough to be meant.
-pub(super) fn closest<'w>(written: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub fn closest<'w>(written: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     if written.len() > WORD_MAX {
         return None;
     }
