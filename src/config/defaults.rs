@@ -32,6 +32,7 @@ impl Config {
             greylist: Greylist::default(),
             limits: Limits::default(),
             alerts: Alerts::default(),
+            spam: Spam::default(),
             rules: None,
             domains: BTreeMap::new(),
         }
@@ -53,6 +54,7 @@ impl DomainConfig {
             outage_lifetime_max: None,
             unscannable: Unscannable::Quarantine,
             spam: Spam::default(),
+            origins: Origins::default(),
         }
     }
 }
@@ -208,6 +210,9 @@ impl Default for Spam {
             low: level(Action::Subject, "[SPAM: low] "),
             med: level(Action::Subject, "[SPAM: med] "),
             high: level(Action::Reject, "[SPAM: high] "),
+            share: crate::spam::SHARE_DEFAULT,
+            people: Vec::new(),
+            lists: Lists::default(),
         }
     }
 }

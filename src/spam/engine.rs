@@ -117,6 +117,11 @@ impl Engine {
         }
     }
 
+    /// Of a rule that names its level instead of reaching it.
+    pub(super) fn named_level(&self, rule: &str) -> Option<SpamLevel> {
+        self.rules.iter().find(|known| known.id == rule)?.level
+    }
+
     /// Runs every rule on its own examples: a sentence for each `hit` that does not hit and each `miss` that does not miss.
     pub fn failing_examples(&self) -> Vec<String> {
         let mut failing = Vec::new();
@@ -134,7 +139,8 @@ impl Engine {
         failing
     }
 
-    fn level_of(&self, score: f32) -> SpamLevel {
+    /// The level that a score reaches.
+    pub fn level_of(&self, score: f32) -> SpamLevel {
         let reached = |level: &&SpamLevel| self.threshold(**level).is_none_or(|threshold| score >= threshold);
         SpamLevel::ALL.iter().rfind(reached).copied().unwrap_or_default()
     }
@@ -198,7 +204,7 @@ fn first_evidence(found: Vec<String>) -> String {
 }
 
 /// To hundredths: what people see is what is compared with a threshold.
-fn rounded(points: f32) -> f32 {
+pub(super) fn rounded(points: f32) -> f32 {
     let hundredths = (points * 100.0).round() / 100.0;
     // Not -0.0, which reads badly in a header.
     hundredths + 0.0

@@ -14,7 +14,10 @@ mod engine;
 mod examples;
 mod facts;
 mod learned;
+mod lists;
 mod patterns;
+mod policy;
+mod proof;
 mod rules;
 mod text;
 mod tokens;
@@ -22,8 +25,16 @@ mod tokens;
 pub use engine::{Assessment, Engine, RuleInfo};
 pub use facts::Facts;
 pub use learned::{Learned, Learning};
+pub use lists::{Claimed, Entry, Layer, Listing, Lists, Who, listed};
+pub use policy::{Person, SHARE_DEFAULT, for_domain, percent};
+pub use proof::Proof;
 pub use rules::RuleErrors;
 pub use tokens::Tokens;
+
+/// Whether anybody has a mailbox there within a minute, so that its name says nothing about who writes.
+pub fn is_freemail(domain: &crate::mail::Domain) -> bool {
+    checks::is_freemail(domain.organisation().as_str())
+}
 
 /// The names of the checks that a rule can ask for with `check = "…"`, each with what it finds.
 pub fn named_checks() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -86,7 +86,7 @@ checks! {
 }
 
 /// Domains where anybody has a mailbox within a minute.
-fn is_freemail(domain: &str) -> bool {
+pub(super) fn is_freemail(domain: &str) -> bool {
     const NAMES: [&str; 29] = [
         "gmail",
         "googlemail",
