@@ -337,6 +337,9 @@ pub struct DomainView {
     pub deliver_to: Vec<String>,
     pub greylist: bool,
     pub lifetime_seconds: u64,
+    /// Waits between tries; the last one repeats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_seconds: Vec<u64>,
     /// The age that mail may reach while the domain's servers are down.
     #[serde(default)]
     pub outage_lifetime_max_seconds: Option<u64>,
@@ -448,6 +451,7 @@ impl DomainView {
             deliver_to: config.deliver_to.iter().map(hop_text).collect(),
             greylist: config.greylist != crate::config::Greylisting::Off,
             lifetime_seconds: config.lifetime.as_secs(),
+            retry_seconds: Vec::new(),
             outage_lifetime_max_seconds: config.outage_lifetime_max.map(|most| most.as_secs()),
             unscannable: match config.unscannable {
                 Unscannable::Quarantine => "quarantine".to_owned(),
@@ -473,6 +477,7 @@ impl DomainView {
         let entry = |entry: &spam::Entry| ListEntryView { from: entry.to_string(), unauthenticated: entry.unauthenticated };
         let list = |entries: &[spam::Entry]| entries.iter().map(entry).collect();
         DomainView {
+            retry_seconds: config.retry.iter().map(Duration::as_secs).collect(),
             people: config.spam.people.iter().map(ToString::to_string).collect(),
             allow: list(&config.spam.lists.allow),
             block: list(&config.spam.lists.block),

@@ -1,5 +1,7 @@
 //! `feedgate domain …`: the domains that are served, from the running gateway, or from the file when none runs.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 
 use super::{Context, Failure};
@@ -7,6 +9,7 @@ use crate::admin::answers::{DomainView, LevelView, ListEntryView, OriginView};
 use crate::admin::client::{ClientError, encoded};
 use crate::admin::output::{Grid, counted, moment, moment_and_relative, printable, relative, span};
 use crate::config::Config;
+use crate::config::units::show_duration;
 use crate::mail::{Domain, Timestamp};
 use crate::queue::Extension;
 
@@ -96,8 +99,12 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
     let from = |value: &str, key: &str| format!("{value}{}", origin_text(view, key));
     add("greylist", &from(on_off(view.greylist), "greylist"));
     add("lifetime", &from(&span(view.lifetime()), "lifetime"));
+    if !view.retry_seconds.is_empty() {
+        let waits: Vec<_> = view.retry_seconds.iter().map(|wait| show_duration(Duration::from_secs(*wait))).collect();
+        add("retry", &from(&format!("after {}", waits.join(", ")), "retry"));
+    }
     if let Some(most) = view.outage_lifetime_max_seconds {
-        let most = format!("up to {}", span(std::time::Duration::from_secs(most)));
+        let most = format!("up to {}", span(Duration::from_secs(most)));
         add("in an outage", &from(&most, "outage_lifetime_max"));
     }
     add("unscannable", &from(&view.unscannable, "unscannable"));
@@ -170,7 +177,6 @@ mod tests {
     use crate::queue::DomainCounts;
     use std::collections::BTreeMap;
     use std::path::Path;
-    use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
 
@@ -182,6 +188,7 @@ mod tests {
             deliver_to: vec!["203.0.113.5:25".to_owned(), "mail2.customer.example:2525".to_owned()],
             greylist: true,
             lifetime_seconds: 2 * 86_400,
+            retry_seconds: Vec::new(),
             outage_lifetime_max_seconds: None,
             unscannable: "quarantine".to_owned(),
             spam_enabled: true,
@@ -257,6 +264,7 @@ mod tests {
         let shown = |view: &DomainView| show_text(view, NOW).split_once("greylist").unwrap().1.to_owned();
         let expected = "     off (domain, domains/a.toml)\n\
             lifetime     3 d (platform, feedgate.toml)\n\
+            retry        after 1m, 2m, 5m, 10m, 15m (default)\n\
             unscannable  quarantine (default)\n\
             spam         on (platform, feedgate.toml)\n  \
             low        subject \"[SPAM: low] \" (default)\n  \
