@@ -12,6 +12,7 @@
 
 mod attempt;
 mod decide;
+mod domains;
 mod door;
 mod explain;
 mod limits;

@@ -71,7 +71,7 @@ pub struct Claimed<'a> {
 }
 
 impl<'a> Claimed<'a> {
-    /// `findings`: what authentication found out. The authors are those of `Facts::authors`.
+    /// `findings`: what authentication found out. The authors are those of `Authors`.
     pub fn new(envelope: &'a Envelope, authors: &'a [Address], findings: &[Finding]) -> Claimed<'a> {
         let (sender, client) = (envelope.reverse_path.address(), envelope.client.address.to_canonical());
         Claimed { authors, sender, client, proof: Proof::of(findings) }

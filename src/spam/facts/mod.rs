@@ -10,7 +10,7 @@ mod html;
 mod links;
 mod mime;
 
-use crate::mail::{Address, Envelope, Finding, Protocol, Timestamp};
+use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 
 use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
@@ -105,11 +105,6 @@ impl Facts {
     pub fn with(mut self, findings: &[Finding]) -> Facts {
         self.findings.extend_from_slice(findings);
         self
-    }
-
-    /// All addresses in From that can be one.
-    pub fn authors(&self) -> Vec<Address> {
-        self.headers.from.iter().filter_map(|mailbox| Address::parse(&mailbox.address).ok()).collect()
     }
 
     /// The author's mailbox: the first that has an address, since clients show that one.
