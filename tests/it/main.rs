@@ -28,6 +28,7 @@ mod recipients;
 mod relay;
 mod rules;
 mod scan;
+mod spam_policy;
 mod steering;
 mod suites;
 mod world;
