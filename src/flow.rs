@@ -12,6 +12,7 @@
 
 mod attempt;
 mod decide;
+mod domains;
 mod door;
 mod explain;
 mod limits;
@@ -34,7 +35,7 @@ use crate::mail::{
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
 use crate::queue::{Delivery, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
 use crate::smtp::{ConnectFailure, Connection, Incoming, Timeouts, TlsMemory, TlsUse};
-use crate::spam::{Assessment, Engine, Facts};
+use crate::spam::{Assessment, Authors, Engine, Facts};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
@@ -235,8 +236,14 @@ impl Flow {
             Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body, &authentication).await?,
         };
         let classified = assessment.is_some();
-        let Assessment { score, level, hits, .. } = assessment.unwrap_or_default();
-        let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication, domains: Vec::new() };
+        let (assessment, authors) = assessment.unwrap_or_default();
+        let mut domains = Vec::new();
+        if classified {
+            domains = self.seen_by_domains(&envelope, &authors, &authentication, &assessment, |_| Vec::new()).await;
+            self.remember_reputation(&envelope, &authors, &authentication, assessment.level).await;
+        }
+        let Assessment { score, level, hits, .. } = assessment;
+        let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication, domains };
         if classified {
             self.maillog.judged(self.now(), envelope.id, &judgement);
         }
@@ -274,7 +281,7 @@ impl Flow {
         envelope: &Arc<Envelope>,
         body: &Body,
         authentication: &Authentication,
-    ) -> Result<Option<Assessment>, NotJudged> {
+    ) -> Result<Option<(Assessment, Authors)>, NotJudged> {
         let config = self.config();
         let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
         if !domains.any(|domain| domain.spam.enabled) {
@@ -286,10 +293,10 @@ impl Flow {
         })?;
         let engine = self.engine.load_full();
         if body.size() <= CLASSIFY_INLINE_MAX {
-            return Ok(Some(engine.assess(&Facts::gather(envelope, &content).with(&authentication.findings))));
+            return Ok(Some(assess(&engine, Facts::gather(envelope, &content).with(&authentication.findings))));
         }
         let (envelope, found) = (Arc::clone(envelope), authentication.findings.clone());
-        let assess = move || engine.assess(&Facts::gather(&envelope, &content).with(&found));
+        let assess = move || assess(&engine, Facts::gather(&envelope, &content).with(&found));
         let assessed = tokio::task::spawn_blocking(assess);
         assessed.await.map(Some).map_err(|_| NotJudged)
     }
@@ -321,8 +328,12 @@ impl Flow {
     /// One decision for each recipient, by the policy of its domain.
     fn decisions(&self, envelope: &Envelope, judgement: &Judgement, sender: Sender) -> Vec<Decision> {
         let config = self.config();
-        let policy = |recipient: &Recipient| recipient.address.domain().and_then(|domain| config.domain(domain));
-        envelope.recipients.iter().map(|recipient| decide(judgement, policy(recipient), sender)).collect()
+        let decided = |recipient: &Recipient| {
+            let domain = recipient.address.domain();
+            let policy = domain.and_then(|domain| config.domain(domain));
+            decide(&judgement.as_seen_by(domain), policy, sender)
+        };
+        envelope.recipients.iter().map(decided).collect()
     }
 
     /// Makes judgement and decisions durable. When that fails the message has no verdict on disk, so it is judged again.
@@ -361,6 +372,10 @@ impl Flow {
             Err(NotJudged) => self.judge_again_later(id).await,
         }
     }
+}
+
+fn assess(engine: &Engine, facts: Facts) -> (Assessment, Authors) {
+    (engine.assess(&facts), Authors::of(&facts))
 }
 
 /// Recipients with the same decision, in one line of the mail log.
@@ -540,7 +555,12 @@ impl Flow {
             tracing::error!(id = %envelope.id, %error, "a message in the queue could not be read; trying again later");
             "a local problem keeps this message from being read".to_owned()
         })?;
-        let rewrite = mark(&head, envelope, progress.judgement.as_ref(), delivery.decision(), &config.hostname);
+        let domain = match &delivery.destination {
+            Host::Domain(domain) => Some(domain),
+            Host::Literal(_) => None,
+        };
+        let judgement = progress.judgement.as_ref().map(|judgement| judgement.as_seen_by(domain));
+        let rewrite = mark(&head, envelope, judgement.as_deref(), delivery.decision(), &config.hostname);
         Ok((body, rewrite))
     }
 

@@ -3,6 +3,7 @@
 //! Times are milliseconds since 1970 (UTC), as in the journal and the mail log. Every list in an answer is bounded here, where
 //! it is made, and says how much was left out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::mail::{
 };
 use crate::outside::ScannerHealth;
 use crate::queue::{Away, Counts, DomainCounts, Extension, OutageView, Steered};
+use crate::spam::{self, Layer};
 use crate::store::{Account, Entry};
 
 /// Recipients named in one line of a list.
@@ -335,6 +337,9 @@ pub struct DomainView {
     pub deliver_to: Vec<String>,
     pub greylist: bool,
     pub lifetime_seconds: u64,
+    /// Waits between tries; the last one repeats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_seconds: Vec<u64>,
     /// The age that mail may reach while the domain's servers are down.
     #[serde(default)]
     pub outage_lifetime_max_seconds: Option<u64>,
@@ -344,6 +349,20 @@ pub struct DomainView {
     pub low: LevelView,
     pub med: LevelView,
     pub high: LevelView,
+    /// What part of its mail is spam: `50%`.
+    #[serde(default)]
+    pub share: String,
+    /// `Jane Doe <jane@customer.example>`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<String>,
+    /// Its own lists; the platform's stand in the main file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<ListEntryView>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub block: Vec<ListEntryView>,
+    /// Where the values stand: `lifetime`, `spam.low`, `checks.dmarc` and so on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, OriginView>,
     /// What waits for it; `None` without a running gateway.
     pub queue: Option<DomainCounts>,
     /// Its servers are not simply up.
@@ -360,6 +379,69 @@ pub struct LevelView {
     pub text: String,
 }
 
+/// `partner.example`, with or without proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntryView {
+    pub from: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unauthenticated: bool,
+}
+
+/// Where a value stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginView {
+    /// `default`, `platform` or `domain`
+    pub layer: String,
+    /// From the directory of the main file, where it is below that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The platform has a list of its own, which counts where this one says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<PathBuf>,
+}
+
+/// What `domain show` tells the origin of.
+const ORIGINS: [&str; 22] = [
+    "greylist",
+    "lifetime",
+    "outage_lifetime_max",
+    "recipients",
+    "retry",
+    "unscannable",
+    "checks.dmarc",
+    "checks.dynamic_name",
+    "checks.forward_confirmed",
+    "checks.helo",
+    "checks.reverse_dns",
+    "spam.enabled",
+    "spam.low",
+    "spam.low_text",
+    "spam.med",
+    "spam.med_text",
+    "spam.high",
+    "spam.high_text",
+    "spam.share",
+    "spam.people",
+    ALLOW,
+    BLOCK,
+];
+const ALLOW: &str = "spam.allow";
+const BLOCK: &str = "spam.block";
+
+impl OriginView {
+    fn new(key: &str, config: &DomainConfig) -> OriginView {
+        let origins = &config.origins;
+        let main = || Some(origins.short(origins.main()).to_owned());
+        let (layer, file) = match origins.layer(key) {
+            None => ("default", None),
+            Some(Layer::Platform) => (Layer::Platform.as_str(), main()),
+            Some(Layer::Domain) => (Layer::Domain.as_str(), Some(origins.short(&config.file).to_owned())),
+        };
+        let both = [ALLOW, BLOCK].contains(&key) && layer == Layer::Domain.as_str() && origins.is_platforms(key);
+        OriginView { layer: layer.to_owned(), file, then: both.then(main).flatten() }
+    }
+}
+
 impl DomainView {
     pub fn new(domain: &Domain, config: &DomainConfig, queue: Option<DomainCounts>) -> DomainView {
         let level = |policy: &LevelPolicy| LevelView { action: policy.action.as_str().to_owned(), text: policy.text.clone() };
@@ -369,6 +451,7 @@ impl DomainView {
             deliver_to: config.deliver_to.iter().map(hop_text).collect(),
             greylist: config.greylist != crate::config::Greylisting::Off,
             lifetime_seconds: config.lifetime.as_secs(),
+            retry_seconds: Vec::new(),
             outage_lifetime_max_seconds: config.outage_lifetime_max.map(|most| most.as_secs()),
             unscannable: match config.unscannable {
                 Unscannable::Quarantine => "quarantine".to_owned(),
@@ -378,9 +461,28 @@ impl DomainView {
             low: level(&config.spam.low),
             med: level(&config.spam.med),
             high: level(&config.spam.high),
+            share: format!("{}%", spam::percent(config.spam.share)),
+            people: Vec::new(),
+            allow: Vec::new(),
+            block: Vec::new(),
+            origins: BTreeMap::new(),
             queue,
             outage: None,
             extension: None,
+        }
+    }
+
+    /// With what only `domain show` tells: it would be much of ten thousand domains.
+    pub fn with_details(self, config: &DomainConfig) -> DomainView {
+        let entry = |entry: &spam::Entry| ListEntryView { from: entry.to_string(), unauthenticated: entry.unauthenticated };
+        let list = |entries: &[spam::Entry]| entries.iter().map(entry).collect();
+        DomainView {
+            retry_seconds: config.retry.iter().map(Duration::as_secs).collect(),
+            people: config.spam.people.iter().map(ToString::to_string).collect(),
+            allow: list(&config.spam.lists.allow),
+            block: list(&config.spam.lists.block),
+            origins: ORIGINS.iter().map(|key| ((*key).to_owned(), OriginView::new(key, config))).collect(),
+            ..self
         }
     }
 

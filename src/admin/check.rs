@@ -24,6 +24,7 @@ use crate::mail::Domain;
 use crate::net::{self, Dns, Tcp};
 use crate::outside::{Clock, Resolver, Scanner, ScannerHealth, Stream, Transport};
 use crate::scan::Pool;
+use crate::spam::{Entry, Lists, Who, is_freemail};
 
 /// For connecting to a next hop, and again for its greeting.
 const HOP_WAIT: Duration = Duration::from_secs(5);
@@ -79,7 +80,10 @@ pub async fn run(context: &Context, arguments: &CheckArguments) -> Result<(), Fa
     let config = Config::load(&context.config)?;
     rules::load(&config).map_err(Failure::Configuration)?;
     let domains = domain::views(&config);
-    let findings = if arguments.offline { Vec::new() } else { live(Arc::new(config), Arc::clone(&context.clock)).await };
+    let mut findings = policy(&config);
+    if !arguments.offline {
+        findings.extend(live(Arc::new(config), Arc::clone(&context.clock)).await);
+    }
     let report = Report { domains, findings };
     context.show(&report, |report| {
         let about = format!("{} is valid: {}\n", context.config.display(), counted(report.domains.len() as u64, "domain"));
@@ -103,6 +107,32 @@ fn findings_text(findings: &[Finding]) -> String {
         text += &format!("{word:<8} {}: {}\n", printable(about), printable(found));
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What is allowed by the settings and probably not meant.
+fn policy(config: &Config) -> Vec<Finding> {
+    let domains = config.domains.iter().map(|(domain, settings)| (format!("domains.\"{domain}\".spam"), &settings.spam.lists));
+    let layers = std::iter::once(("spam".to_owned(), &config.spam.lists)).chain(domains);
+    layers.flat_map(|(about, lists)| lists_of(&about, lists)).collect()
+}
+
+fn lists_of(about: &str, lists: &Lists) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Entry { who, unauthenticated } in &lists.allow {
+        let domain = match who {
+            Who::Address(address) => address.domain(),
+            Who::Domain(domain) | Who::Within(domain) => Some(domain),
+            Who::Network(_) => None,
+        };
+        if *unauthenticated && domain.is_some_and(is_freemail) {
+            let text = format!("allows {who} without proof: anybody can write that name, and many do");
+            findings.push(Finding::warning(about, text));
+        }
+        if lists.block.iter().any(|blocked| blocked.who == *who) {
+            findings.push(Finding::warning(about, format!("allows {who} and blocks it: it is blocked")));
+        }
+    }
+    findings
 }
 
 /// Looks at everything outside that the configuration names.
@@ -246,6 +276,18 @@ mod tests {
     use super::*;
     use crate::outside::{DnsError, MailExchanger, Pending};
     use std::io;
+
+    #[test]
+    fn lists_that_are_probably_not_meant_are_warned_of() {
+        let text = "hostname = \"mx1.isp.example\"\n\
+             [spam]\nallow = [\"gmail.com\", { from = \"joe@gmail.com\", unauthenticated = true }]\nblock = [\"192.0.2.0/24\"]\n\
+             [domains.\"customer.example\"]\ndeliver_to = [\"203.0.113.5\"]\n\
+             spam.allow = [\"*.a.example\", \"192.0.2.0/24\"]\nspam.block = [\"*.A.example\", \"a.example\"]\n";
+        let config = Config::parse(text, Path::new("feedgate.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+        let expected = "\nWARNING  spam: allows joe@gmail.com without proof: anybody can write that name, and many do\n\
+             WARNING  domains.\"customer.example\".spam: allows *.a.example and blocks it: it is blocked\n";
+        assert_eq!(findings_text(&policy(&config)), expected);
+    }
 
     /// A network where every host greets alike.
     struct Greets(Option<&'static [u8]>);

@@ -193,7 +193,7 @@ impl Operations {
         let settings = config.domain(domain).ok_or_else(|| OperationError::Missing(format!("{domain} is not served here")))?;
         let counts = self.queue.counts().await?.per_domain.into_iter().find(|count| count.domain == domain.as_str());
         let outage = self.queue.outages().await?.into_iter().find(|outage| outage.domain == domain.as_str());
-        let view = DomainView::new(domain, settings, Some(counts.unwrap_or_default()));
+        let view = DomainView::new(domain, settings, Some(counts.unwrap_or_default())).with_details(settings);
         Ok(DomainView { outage, extension: self.queue.extension(domain), ..view })
     }
 

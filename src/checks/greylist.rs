@@ -37,6 +37,8 @@ use crate::mail::{Address, Client, Domain, ReversePath, Timestamp};
 use crate::store::Memory;
 
 pub use correspondents::Correspondents;
+pub(super) use newcomer::owner;
+
 pub use lost::{LOST_MAX, LostTry, WhichLost};
 pub use newcomer::{Identity, Newcomer, SpfProof};
 pub use statistics::{DAYS_MAX, GreylistDay, GreylistStatistics};
@@ -446,6 +448,6 @@ fn keep_newest(records: &mut Vec<GreylistRecord>, most: usize) {
 }
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! Each answers one question and does nothing else: the reply, the mail log and the allowed networks of the settings are the
 //! flow's business. Nothing here loses mail: a check that cannot do its work lets the client pass.
 
+mod acquaintance;
 mod authentication;
 mod cases;
 mod clients;
@@ -12,10 +13,12 @@ mod limiter;
 mod lists;
 mod network;
 mod recipients;
+mod reputation;
 mod reverse;
 
 use std::sync::Arc;
 
+pub use acquaintance::Acquaintance;
 pub use authentication::{Authenticator, Spf, SpfResult};
 pub use cases::{Advice, Answer, Case, Cases, DnsNow, Found, Kind, Named, Sender, SpfChange, advice};
 pub use clients::{ClientReport, Clients, DynamicNames, Helo, HeloState};
@@ -27,6 +30,7 @@ pub use greylist::{
 pub use limiter::{Ban, Limiter, OverLimit, Standing};
 pub use lists::{ListAnswer, ListResult, ListStatus};
 pub use recipients::{ChangeError, Existence, Ground, Known, KnownState, ListedIn, RecipientDirectory, Teacher};
+pub use reputation::{Reputation, Reputed, Taught};
 pub use reverse::{Forward, Reverse, ReverseName, ReverseState};
 
 use crate::outside::{Clock, Resolver, Transport};
@@ -41,17 +45,21 @@ pub struct Checks {
     pub recipients: RecipientDirectory,
     pub greylist: Greylist,
     pub cases: Cases,
+    pub acquaintance: Acquaintance,
 }
 
 impl Checks {
     pub fn new(store: &Store, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>, transport: Arc<dyn Transport>) -> Checks {
+        let greylist = Greylist::new(store.memory("greylist"));
+        let acquaintance = Acquaintance::new(Reputation::new(store.memory("reputation")), greylist.correspondents.clone());
         Checks {
             clients: Clients::new(Arc::clone(&resolver), Arc::clone(&clock)),
             authenticator: Authenticator::new(Arc::clone(&resolver), Arc::clone(&clock)),
             limiter: Limiter::new(store.memory("bans")),
             recipients: RecipientDirectory::new(store, Arc::clone(&clock), resolver, transport),
-            greylist: Greylist::new(store.memory("greylist")),
+            greylist,
             cases: Cases::new(store, clock),
+            acquaintance,
         }
     }
 }

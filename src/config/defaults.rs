@@ -32,6 +32,7 @@ impl Config {
             greylist: Greylist::default(),
             limits: Limits::default(),
             alerts: Alerts::default(),
+            spam: Spam::default(),
             rules: None,
             rules_local: None,
             domains: BTreeMap::new(),
@@ -54,6 +55,7 @@ impl DomainConfig {
             outage_lifetime_max: None,
             unscannable: Unscannable::Quarantine,
             spam: Spam::default(),
+            origins: Origins::default(),
         }
     }
 }
@@ -209,6 +211,9 @@ impl Default for Spam {
             low: level(Action::Subject, "[SPAM: low] "),
             med: level(Action::Subject, "[SPAM: med] "),
             high: level(Action::Reject, "[SPAM: high] "),
+            share: crate::spam::SHARE_DEFAULT,
+            people: Vec::new(),
+            lists: Lists::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::origins::{self, Written};
 use super::reader::{Fault, Table};
 use super::values::*;
 use super::*;
@@ -17,7 +18,8 @@ const POINTS_MAX: f64 = 100.0;
 /// Entries of a list in the settings themselves; longer ones stand in a file.
 const ENTRIES_MAX: usize = 10_000;
 
-pub(super) fn checks(mut table: Table<'_>) -> Checks {
+pub(super) fn checks(mut table: Table<'_>, written: &mut Written) -> Checks {
+    written.note(&table, &origins::CHECK_KEYS);
     let default = Checks::default();
     let mut checks = Checks {
         modes: read_modes(&mut table, default.modes),

@@ -7,13 +7,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
 use super::door;
+use super::origins::{self, Platform, Written};
 use super::reader::{Fault, Table};
+use super::spam;
 use super::values::*;
 use super::*;
 
@@ -42,6 +45,10 @@ pub(super) struct Surroundings {
     lifetime: Duration,
     retry: Vec<Duration>,
     checks: CheckModes,
+    /// The platform's, without its lists: they are not repeated in each domain.
+    spam: Spam,
+    /// The main file, and what stands in it.
+    platform: Arc<Platform>,
 }
 
 impl Surroundings {
@@ -54,12 +61,14 @@ impl Surroundings {
             lifetime: queue.lifetime,
             retry: Vec::new(),
             checks: CheckModes::default(),
+            spam: Spam::default(),
+            platform: Arc::default(),
         }
     }
 }
 
 /// Reads everything but the domains. `base` is the directory where relative paths start.
-pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
+pub(super) fn main_file<'r>(mut top: Table<'r>, file: &Path, base: &Path) -> MainFile<'r> {
     let hostname = top.required("hostname", "\"mx1.isp.example\"", |value| {
         let help = "the name of this gateway, to which its addresses lead back, like \"mx1.isp.example\"";
         let name = text(value)?;
@@ -74,13 +83,15 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
     let clamav = clamav(top.table("clamav", "clamav"), base);
     let admin = admin(top.table("admin", "admin"));
     let log = log(top.table("log", "log"));
-    let queue = queue(top.table("queue", "queue"));
+    let mut written = Written::default();
+    let queue = queue(top.table("queue", "queue"), &mut written);
     let notices = notices(top.table("notices", "notices"));
     let quarantine = quarantine(top.table("quarantine", "quarantine"));
     let greylist = greylist(top.table("greylist", "greylist"));
     let limits = limits(top.table("limits", "limits"));
-    let checks = door::checks(top.table("checks", "checks"));
+    let checks = door::checks(top.table("checks", "checks"), &mut written);
     let alerts = alerts(top.table("alerts", "alerts"));
+    let spam = platform_spam(top.table("spam", "spam"), &mut written);
     let domains = top.table("domains", "domains");
     top.finish();
 
@@ -90,6 +101,8 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         lifetime: queue.lifetime,
         retry: queue.retry.clone(),
         checks: checks.modes,
+        spam: Spam { lists: Lists::default(), ..spam.clone() },
+        platform: Arc::new(Platform { file: file.to_owned(), written }),
     };
     let config = hostname.map(|hostname| Config {
         hostname,
@@ -107,6 +120,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, base: &Path) -> MainFile<'r> {
         greylist,
         limits,
         alerts,
+        spam,
         rules,
         rules_local,
         domains: BTreeMap::new(),
@@ -220,7 +234,8 @@ fn log(mut table: Table<'_>) -> Log {
     log
 }
 
-fn queue(mut table: Table<'_>) -> Queue {
+fn queue(mut table: Table<'_>, written: &mut Written) -> Queue {
+    written.note(&table, &origins::QUEUE_KEYS);
     let default = Queue::default();
     let queue = Queue {
         lifetime: table.get("lifetime", default.lifetime, lifetime_value),
@@ -239,6 +254,13 @@ fn queue(mut table: Table<'_>) -> Queue {
     }
     table.finish();
     queue
+}
+
+fn platform_spam(mut table: Table<'_>, written: &mut Written) -> Spam {
+    written.note(&table, &spam::KEYS);
+    let spam = spam::spam(&mut table, &Spam::default());
+    table.finish();
+    spam
 }
 
 fn lifetime_value(value: &DeValue<'_>) -> Result<Duration, Fault> {
@@ -373,10 +395,18 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     let first_retry = retry.first().copied().unwrap_or_default();
     let unscannable = [("quarantine", Unscannable::Quarantine), ("deliver-tagged", Unscannable::DeliverTagged)];
     let base = file.parent().unwrap_or(Path::new("/"));
+    let mut written = Written::default();
+    written.note(&table, &origins::DOMAIN_KEYS);
+    let checks = table.table("checks", "domains.\"…\".checks");
+    written.note(&checks, &origins::CHECK_KEYS);
+    let mut spam_table = table.table("spam", "domains.\"…\".spam");
+    written.note(&spam_table, &spam::KEYS);
+    let spam = spam::spam(&mut spam_table, &surroundings.spam);
+    spam_table.finish();
     let config = DomainConfig {
         file: file.to_owned(),
         deliver_to,
-        checks: door::modes(table.table("checks", "domains.\"…\".checks"), surroundings.checks),
+        checks: door::modes(checks, surroundings.checks),
         greylist: table.get("greylist", default.greylist, door::greylisting),
         recipients: door::recipients(&mut table, base),
         relay_from: table.set("relay_from", default.relay_from, network),
@@ -384,7 +414,8 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
         retry,
         outage_lifetime_max: table.optional("outage_lifetime_max", lifetime_value),
         unscannable: table.get("unscannable", default.unscannable, |value| choice(value, &unscannable)),
-        spam: spam(table.table("spam", "domains.\"…\".spam")),
+        spam,
+        origins: Origins::new(&surroundings.platform, written),
     };
     // Without its own lifetime the domain has that of the queue, where the same is said once.
     let says_so = table.has("lifetime") || table.has("retry");
@@ -402,25 +433,6 @@ pub(super) fn domain(mut table: Table<'_>, surroundings: &Surroundings, file: &P
     }
     table.finish();
     (!config.deliver_to.is_empty()).then_some(config)
-}
-
-fn spam(mut table: Table<'_>) -> Spam {
-    let default = Spam::default();
-    let mut level = |level: &'static str, text: &'static str, default: LevelPolicy| LevelPolicy {
-        action: table.get(level, default.action, action),
-        text: table.get(text, default.text, subject_text),
-    };
-    let low = level("low", "low_text", default.low);
-    let med = level("med", "med_text", default.med);
-    let high = level("high", "high_text", default.high);
-    let enabled = table.get("enabled", default.enabled, flag);
-    table.finish();
-    Spam { enabled, low, med, high }
-}
-
-fn action(value: &DeValue<'_>) -> Result<Action, Fault> {
-    const ALL: [Action; 6] = [Action::None, Action::Header, Action::Subject, Action::Quarantine, Action::Delete, Action::Reject];
-    choice(value, &ALL.map(|action| (action.as_str(), action)))
 }
 
 impl Surroundings {

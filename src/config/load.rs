@@ -102,7 +102,7 @@ impl Domains {
 fn read_main(text: &Text, domains: &mut Domains) -> (Option<Config>, Surroundings, Vec<ConfigError>, BTreeSet<Key>) {
     let mut read = (None, Surroundings::unknown());
     let (errors, known) = reader::read_text(text, |top| {
-        let MainFile { config, surroundings, domains: table } = file::main_file(top, &directory(text.name()));
+        let MainFile { config, surroundings, domains: table } = file::main_file(top, text.name(), &directory(text.name()));
         domains.read(table, &surroundings, text);
         read = (config, surroundings);
     });

@@ -10,7 +10,9 @@ mod errors;
 mod file;
 mod hop;
 mod load;
+mod origins;
 mod reader;
+mod spam;
 pub mod units;
 mod values;
 mod watch;
@@ -23,10 +25,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::mail::{Action, Address, Domain, SpamLevel};
+use crate::spam::{Entry, Lists, Person, Who};
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use hop::HopError;
 pub use load::keys;
+pub use origins::Origins;
 pub use watch::{Source, watch};
 
 /// All settings, validated. One value is one state of the files; a reload makes a new one and swaps it in whole.
@@ -49,6 +53,8 @@ pub struct Config {
     pub greylist: Greylist,
     pub limits: Limits,
     pub alerts: Alerts,
+    /// Where a domain says nothing else; its lists count for all domains.
+    pub spam: Spam,
     /// A directory with rules that replaces the built-in ones; `None`: built in.
     pub rules: Option<PathBuf>,
     /// A directory with the local layer on top; `None`: there is none.
@@ -292,6 +298,8 @@ pub struct DomainConfig {
     /// For mail that cannot be scanned to the end: over a limit, or encrypted.
     pub unscannable: Unscannable,
     pub spam: Spam,
+    /// Where each value stands.
+    pub origins: Origins,
 }
 
 /// Whom greylisting asks to come back.
@@ -365,6 +373,12 @@ pub struct Spam {
     pub low: LevelPolicy,
     pub med: LevelPolicy,
     pub high: LevelPolicy,
+    /// Of spam in the mail that gets as far as the judgement, from 0.01 to 0.99.
+    pub share: f32,
+    /// Whose names strangers put on to deceive the domain's people.
+    pub people: Vec<Person>,
+    /// Of this layer alone: a domain's do not repeat the platform's.
+    pub lists: Lists,
 }
 
 #[derive(Clone, Debug, PartialEq)]

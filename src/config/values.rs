@@ -166,7 +166,10 @@ pub(super) fn server(value: &DeValue<'_>, port: u16) -> Result<SocketAddr, Fault
 
 /// `192.0.2.0/24`, or one address.
 pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Fault> {
-    let text = text(value)?;
+    network_text(text(value)?)
+}
+
+pub(super) fn network_text(text: &str) -> Result<IpNet, Fault> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     match network {
         Ok(network) if network.trunc() != network => Err(Fault::new(format!("is {text:?}, an address inside of a network"))

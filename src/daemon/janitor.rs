@@ -68,6 +68,7 @@ async fn sweep(flow: &Flow, history: &History) {
     let limits = flow.checks.limiter.sweep(&flow.config().limits, now).await;
     let recipients = flow.checks.recipients.sweep(&flow.config(), now, |domain| flow.queue.is_away(domain)).await;
     let cases = flow.checks.cases.sweep(now).await;
+    let reputation = flow.checks.acquaintance.reputation.sweep(now).await;
     let lines = history.sweep(now - flow.config().queue.history).await;
     flow.store.vectors().sweep(now - flow.config().queue.history).await;
     let quarantine = flow.queue.sweep().await.unwrap_or_else(|error| {
@@ -78,5 +79,5 @@ async fn sweep(flow: &Flow, history: &History) {
         Ok(differences) => ledger(flow.maillog.metrics(), &differences),
         Err(error) => tracing::error!(%error, "the ledger could not be checked; trying again in an hour"),
     }
-    tracing::info!(greylist, limits, recipients, cases, history = lines, quarantine, "expired entries removed");
+    tracing::info!(greylist, limits, recipients, cases, reputation, history = lines, quarantine, "expired entries removed");
 }

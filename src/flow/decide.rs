@@ -73,7 +73,8 @@ mod tests {
         let mut domain = DomainConfig::with_defaults(vec!["203.0.113.5".parse().unwrap()]);
         let policy = LevelPolicy { action, text: "[S] ".into() };
         domain.unscannable = unscannable;
-        domain.spam = crate::config::Spam { enabled, low: policy.clone(), med: policy.clone(), high: policy };
+        domain.spam =
+            crate::config::Spam { enabled, low: policy.clone(), med: policy.clone(), high: policy, ..Default::default() };
         domain
     }
 

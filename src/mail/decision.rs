@@ -1,5 +1,6 @@
 //! What was found out about a message, and what becomes of it for one recipient.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,14 @@ impl Judgement {
     pub fn seen_by(&self, domain: Option<&Domain>) -> (f32, SpamLevel) {
         let own = self.domains.iter().find(|own| Some(&own.domain) == domain);
         own.map_or((self.score, self.level), |own| (own.score, own.level))
+    }
+
+    /// The whole judgement as this domain sees it, with the hits that count for it alone.
+    pub fn as_seen_by(&self, domain: Option<&Domain>) -> Cow<'_, Judgement> {
+        let Some(own) = self.domains.iter().find(|own| Some(&own.domain) == domain) else { return Cow::Borrowed(self) };
+        let mut hits = [own.hits.clone(), self.hits.clone()].concat();
+        hits.sort_by(|one, other| other.points.total_cmp(&one.points));
+        Cow::Owned(Judgement { score: own.score, level: own.level, hits, domains: Vec::new(), ..self.clone() })
     }
 }
 

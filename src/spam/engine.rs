@@ -254,6 +254,11 @@ impl Engine {
         scale::threshold(level, self.thresholds)
     }
 
+    /// The level that a score reaches.
+    pub fn level_of(&self, score: f32) -> SpamLevel {
+        scale::level_of(score, self.thresholds)
+    }
+
     pub fn levels(&self) -> Thresholds {
         self.thresholds
     }
@@ -305,6 +310,11 @@ impl Engine {
         }
     }
 
+    /// Of a rule that names its level instead of reaching it.
+    pub(super) fn named_level(&self, rule: &str) -> Option<SpamLevel> {
+        self.rules.iter().find(|known| known.id == rule)?.level
+    }
+
     /// Runs every rule on its own examples: a sentence for each `hit` that does not hit and each `miss` that does not miss.
     pub fn failing_examples(&self) -> Vec<String> {
         let mut failing = Vec::new();
@@ -349,7 +359,7 @@ impl Engine {
 
     fn holds_for_example(&self, rule: &Rule, example: &Example) -> Result<bool, String> {
         let (envelope, message) = example.message()?;
-        let facts = Facts::gather(&envelope, message.as_bytes()).with_people(&example.people());
+        let facts = Facts::gather(&envelope, message.as_bytes());
         Ok(self.holds(&rule.condition, &facts, &self.patterns.search(&facts)).is_some())
     }
 }

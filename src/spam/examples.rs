@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use super::customer::Person;
 use crate::mail::{Address, Client, Envelope, Finding, MailParameters, Protocol, Recipient, ReversePath, SessionId, Timestamp};
 
 /// Examples arrive on Friday, 20 November 2026, 22:36 UTC.
@@ -31,8 +30,6 @@ pub(super) struct DoorExample {
     recipient: Option<String>,
     /// What the checks found out, by id.
     findings: Vec<String>,
-    /// Protected people of the customer, each `Name <address>`.
-    people: Vec<String>,
 }
 
 impl Example {
@@ -42,17 +39,6 @@ impl Example {
             Example::Message(message) => DoorExample::default().message(message),
             Example::Door(door) => door.message(&door.message),
         }
-    }
-}
-
-impl Example {
-    pub fn people(&self) -> Vec<Person> {
-        let Example::Door(door) = self else { return Vec::new() };
-        let person = |written: &String| {
-            let (name, address) = written.split_once('<').unwrap_or((written, ""));
-            Person { name: name.trim().to_owned(), addresses: vec![address.trim_end_matches('>').to_owned()] }
-        };
-        door.people.iter().map(person).collect()
     }
 }
 

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use feedgate::config::{CheckMode, CheckModes, Config, ConfigErrors, DomainConfig, RecipientList, Recipients, Source, keys};
+use feedgate::config::{
+    CheckMode, CheckModes, Config, ConfigErrors, DomainConfig, RecipientList, Recipients, Source, Spam, keys,
+};
 use feedgate::mail::Domain;
 
 const BAD: &str = "tests/config/bad";
@@ -109,9 +111,13 @@ fn the_example_file_uncommented_holds_every_key_and_the_defaults_of_a_domain() {
         recipients,
         relay_from: vec!["203.0.113.5/32".parse().unwrap()],
         checks: CheckModes { reverse_dns: CheckMode::Score, ..default.checks },
+        spam: Spam { people: domain.spam.people.clone(), lists: domain.spam.lists.clone(), ..default.spam.clone() },
+        origins: domain.origins.clone(),
         ..default
     };
     assert_eq!(*domain, shown);
+    let lists = &domain.spam.lists;
+    assert_eq!((domain.spam.people.len(), lists.allow.len(), lists.block.len()), (1, 3, 2));
     assert!(config.alerts.command.is_some() && config.alerts.webhook.is_some() && config.admin.public_url.is_some());
     assert_eq!(config.checks.lists.len(), 1);
 
@@ -186,6 +192,30 @@ fn values_are_read_as_they_are_meant() {
     assert!(spam.enabled);
     assert_eq!(spam.low.text, "[Werbung möglich] ");
     assert_eq!(spam.high.action, feedgate::mail::Action::Quarantine);
+}
+
+#[test]
+fn a_domain_says_otherwise_than_the_platform_key_by_key() {
+    let config = valid(
+        "hostname = \"mx1.isp.example\"\n\
+         [spam]\nenabled = true\nmed = \"quarantine\"\nlow_text = \"[?] \"\nshare = \"20%\"\nallow = [\"192.0.2.1\"]\n\
+         people = [\"Jane Doe <jane@isp.example>\"]\n\
+         [domains.\"a.example\"]\ndeliver_to = [\"203.0.113.5\"]\n\
+         [domains.\"b.example\"]\ndeliver_to = [\"203.0.113.5\"]\n\
+         spam = { enabled = false, low_text = \"[b] \", share = \"2.5 %\", people = [], block = [\"JOE@Partner.example\", \"*.TOP\"] }\n",
+    );
+    let spam = |name: &str| &config.domain(&Domain::parse(name).unwrap()).unwrap().spam;
+    let (a, b) = (spam("a.example"), spam("b.example"));
+    assert_eq!(
+        *a,
+        Spam { lists: Default::default(), ..config.spam.clone() },
+        "all but the lists, which are asked for by themselves"
+    );
+    assert_eq!(a.people[0].to_string(), "Jane Doe <jane@isp.example>");
+    assert_eq!((b.enabled, b.low.text.as_str(), b.med.action), (false, "[b] ", feedgate::mail::Action::Quarantine));
+    assert_eq!((b.share, b.people.len(), b.lists.allow.len()), (0.025, 0, 0));
+    assert_eq!(b.lists.block.iter().map(ToString::to_string).collect::<Vec<_>>(), ["JOE@partner.example", "*.top"]);
+    assert_eq!(config.spam.lists.allow[0].to_string(), "192.0.2.1/32");
 }
 
 #[test]

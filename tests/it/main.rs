@@ -29,6 +29,7 @@ mod relay;
 mod replay;
 mod rules;
 mod scan;
+mod spam_policy;
 mod steering;
 mod suites;
 mod world;

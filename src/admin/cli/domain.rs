@@ -1,12 +1,15 @@
 //! `feedgate domain …`: the domains that are served, from the running gateway, or from the file when none runs.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 
 use super::{Context, Failure};
-use crate::admin::answers::{DomainView, LevelView};
+use crate::admin::answers::{DomainView, LevelView, ListEntryView, OriginView};
 use crate::admin::client::{ClientError, encoded};
 use crate::admin::output::{Grid, counted, moment, moment_and_relative, printable, relative, span};
 use crate::config::Config;
+use crate::config::units::show_duration;
 use crate::mail::{Domain, Timestamp};
 use crate::queue::Extension;
 
@@ -22,7 +25,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List => {
             let views = match context.client()?.get::<Vec<DomainView>>("/v1/domains").await {
-                Err(ClientError::NotRunning { .. }) => from_file(context)?,
+                Err(ClientError::NotRunning { .. }) => views(&from_file(context)?),
                 answer => answer?,
             };
             context.show(&views, |views| list_text(views, context.now(), context.width))
@@ -30,8 +33,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Show { domain } => {
             let view = match context.client()?.get::<DomainView>(&format!("/v1/domains/{}", encoded(domain.as_str()))).await {
                 Err(ClientError::NotRunning { .. }) => {
-                    let view = from_file(context)?.into_iter().find(|view| view.domain == domain);
-                    view.ok_or_else(|| Failure::CouldNot(format!("{domain} is not served here")))?
+                    let config = from_file(context)?;
+                    let missing = || Failure::CouldNot(format!("{domain} is not served here"));
+                    let settings = config.domain(&domain).ok_or_else(missing)?;
+                    DomainView::new(&domain, settings, None).with_details(settings)
                 }
                 answer => answer?,
             };
@@ -40,10 +45,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     }
 }
 
-fn from_file(context: &Context) -> Result<Vec<DomainView>, Failure> {
+fn from_file(context: &Context) -> Result<Config, Failure> {
     let config = Config::load(&context.config)?;
     context.note("not running; this is what the configuration says");
-    Ok(views(&config))
+    Ok(config)
 }
 
 /// The domains of a configuration that is not in force.
@@ -91,17 +96,34 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
     add("domain", &format!("{}{also}", view.domain));
     add("file", &view.file.display().to_string());
     add("deliver to", &view.deliver_to.join(", then "));
-    add("greylist", on_off(view.greylist));
-    add("lifetime", &span(view.lifetime()));
-    if let Some(most) = view.outage_lifetime_max_seconds {
-        add("in an outage", &format!("up to {}", span(std::time::Duration::from_secs(most))));
+    let from = |value: &str, key: &str| format!("{value}{}", origin_text(view, key));
+    add("greylist", &from(on_off(view.greylist), "greylist"));
+    add("lifetime", &from(&span(view.lifetime()), "lifetime"));
+    if !view.retry_seconds.is_empty() {
+        let waits: Vec<_> = view.retry_seconds.iter().map(|wait| show_duration(Duration::from_secs(*wait))).collect();
+        add("retry", &from(&format!("after {}", waits.join(", ")), "retry"));
     }
-    add("unscannable", &view.unscannable);
-    add("spam", on_off(view.spam_enabled));
+    if let Some(most) = view.outage_lifetime_max_seconds {
+        let most = format!("up to {}", span(Duration::from_secs(most)));
+        add("in an outage", &from(&most, "outage_lifetime_max"));
+    }
+    add("unscannable", &from(&view.unscannable, "unscannable"));
+    add("spam", &from(on_off(view.spam_enabled), "spam.enabled"));
     if view.spam_enabled {
-        add("  low", &level_text(&view.low));
-        add("  med", &level_text(&view.med));
-        add("  high", &level_text(&view.high));
+        add("  low", &level_text(view, &view.low, "spam.low"));
+        add("  med", &level_text(view, &view.med, "spam.med"));
+        add("  high", &level_text(view, &view.high, "spam.high"));
+        add("  share", &from(&view.share, "spam.share"));
+        let mut list = |name: &str, entries: Vec<String>, key: &str| {
+            // What stands in neither layer is not worth a line.
+            if view.origins.get(key).is_some_and(|origin| origin.layer != "default") {
+                let entries = if entries.is_empty() { "none of its own".to_owned() } else { entries.join(", ") };
+                add(name, &from(&entries, key));
+            }
+        };
+        list("  people", view.people.clone(), "spam.people");
+        list("  allow", view.allow.iter().map(entry_text).collect(), "spam.allow");
+        list("  block", view.block.iter().map(entry_text).collect(), "spam.block");
     }
     if let Some(Extension { until, at, by, reason, .. }) = &view.extension {
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -122,8 +144,27 @@ fn show_text(view: &DomainView, now: Timestamp) -> String {
     text
 }
 
-fn level_text(level: &LevelView) -> String {
-    if level.action == "subject" { format!("subject \"{}\"", level.text) } else { level.action.clone() }
+/// The action and what it puts in front of the subject, which may stand in two places.
+fn level_text(view: &DomainView, level: &LevelView, key: &str) -> String {
+    let action = origin_text(view, key);
+    if level.action != "subject" {
+        return format!("{}{action}", level.action);
+    }
+    let text = origin_text(view, &format!("{key}_text"));
+    let between = if action == text { String::new() } else { action };
+    format!("subject{between} \"{}\"{text}", level.text)
+}
+
+fn entry_text(entry: &ListEntryView) -> String {
+    format!("{}{}", entry.from, if entry.unauthenticated { " (without proof)" } else { "" })
+}
+
+/// ` (domain, domains/a.toml)`; empty from a gateway that does not tell.
+fn origin_text(view: &DomainView, key: &str) -> String {
+    let Some(OriginView { layer, file, then }) = view.origins.get(key) else { return String::new() };
+    let place = file.as_ref().map_or_else(String::new, |file| format!(", {}", file.display()));
+    let then = then.as_ref().map_or_else(String::new, |then| format!(", then the platform's in {}", then.display()));
+    format!(" ({layer}{place}){then}")
 }
 
 fn on_off(on: bool) -> &'static str {
@@ -134,7 +175,8 @@ fn on_off(on: bool) -> &'static str {
 mod tests {
     use super::*;
     use crate::queue::DomainCounts;
-    use std::time::Duration;
+    use std::collections::BTreeMap;
+    use std::path::Path;
 
     const NOW: Timestamp = Timestamp(1_795_214_160_000);
 
@@ -146,12 +188,18 @@ mod tests {
             deliver_to: vec!["203.0.113.5:25".to_owned(), "mail2.customer.example:2525".to_owned()],
             greylist: true,
             lifetime_seconds: 2 * 86_400,
+            retry_seconds: Vec::new(),
             outage_lifetime_max_seconds: None,
             unscannable: "quarantine".to_owned(),
             spam_enabled: true,
             low: level("subject"),
             med: level("subject"),
             high: level("reject"),
+            share: "50%".to_owned(),
+            people: Vec::new(),
+            allow: Vec::new(),
+            block: Vec::new(),
+            origins: BTreeMap::new(),
             queue,
             outage: None,
             extension: None,
@@ -187,6 +235,51 @@ mod tests {
         assert!(text.starts_with("domain       xn--bcher-kva.example (bücher.example)\n"), "{text}");
         assert!(text.contains("deliver to   203.0.113.5:25, then mail2.customer.example:2525\n"), "{text}");
         assert!(text.contains("  low        subject \"[SPAM: low] \"\n  med "), "{text}");
-        assert!(text.ends_with("  high       reject\n"), "{text}");
+        assert!(text.ends_with("  high       reject\n  share      50%\n"), "{text}");
+    }
+
+    #[test]
+    fn every_value_says_where_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        std::fs::create_dir(directory.path().join("domains")).unwrap();
+        write(
+            "feedgate.toml",
+            "hostname = \"mx1.isp.example\"\n[queue]\nlifetime = \"3d\"\n\
+             [spam]\nenabled = true\nmed = \"quarantine\"\nhigh_text = \"[S] \"\nallow = [\"192.0.2.0/24\"]\n\
+             [domains.\"main.example\"]\ndeliver_to = [\"203.0.113.5\"]\nspam.low = \"none\"\n",
+        );
+        write(
+            "domains/a.toml",
+            "[domains.\"a.example\"]\ndeliver_to = [\"203.0.113.5\"]\ngreylist = \"off\"\n\
+             spam = { high = \"subject\", share = \"20%\", allow = [\"*.partner.example\", \
+             { from = \"old.example\", unauthenticated = true }] }\n",
+        );
+        let config = Config::load(&directory.path().join("feedgate.toml")).unwrap();
+        let views: Vec<_> = config
+            .domains
+            .iter()
+            .map(|(domain, settings)| DomainView::new(domain, settings, None).with_details(settings))
+            .collect();
+        let shown = |view: &DomainView| show_text(view, NOW).split_once("greylist").unwrap().1.to_owned();
+        let expected = "     off (domain, domains/a.toml)\n\
+            lifetime     3 d (platform, feedgate.toml)\n\
+            retry        after 1m, 2m, 5m, 10m, 15m (default)\n\
+            unscannable  quarantine (default)\n\
+            spam         on (platform, feedgate.toml)\n  \
+            low        subject \"[SPAM: low] \" (default)\n  \
+            med        quarantine (platform, feedgate.toml)\n  \
+            high       subject (domain, domains/a.toml) \"[S] \" (platform, feedgate.toml)\n  \
+            share      20% (domain, domains/a.toml)\n  \
+            allow      *.partner.example, old.example (without proof) (domain, domains/a.toml), \
+            then the platform's in feedgate.toml\n";
+        assert_eq!(shown(&views[0]), expected);
+        let main = shown(&views[1]);
+        assert!(main.contains("low        none (domain, feedgate.toml)\n"), "{main}");
+        assert!(main.contains("allow      none of its own (platform, feedgate.toml)\n"), "{main}");
+        let json = serde_json::to_value(&views[0]).unwrap();
+        assert_eq!(json["origins"]["spam.share"]["layer"], "domain");
+        assert_eq!(json["origins"]["spam.share"]["file"].as_str().map(Path::new), Some(Path::new("domains/a.toml")));
+        assert_eq!(json["origins"]["spam.low"], serde_json::json!({ "layer": "default" }));
     }
 }

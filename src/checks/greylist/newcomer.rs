@@ -93,7 +93,7 @@ pub(super) fn sender_organisation(sender: &ReversePath) -> Option<Domain> {
 }
 
 /// Whose host it is that has this confirmed name; `None`: its provider's, who does not know what it sends.
-fn owner(name: &Domain, address: IpAddr, is_access_line: bool) -> Option<Domain> {
+pub(in crate::checks) fn owner(name: &Domain, address: IpAddr, is_access_line: bool) -> Option<Domain> {
     let is_providers = is_access_line || spells_address(name.as_str(), address);
     // A lone label, like `localhost`, is nobody's.
     Some(name.organisation()).filter(|organisation| !is_providers && organisation.as_str().contains('.'))

@@ -8,7 +8,6 @@ use super::headers::value_of;
 use super::is_freemail;
 use super::lookalike::{Own, imitates_brand, imitates_own, other_ending};
 use super::trace::touched;
-use crate::spam::customer::name_key;
 use crate::spam::facts::{Facts, Named, organisation};
 use crate::spam::text::Folded;
 
@@ -337,36 +336,6 @@ pub(super) fn from_name_own_organisation(facts: &Facts) -> Option<String> {
 fn holds_word(text: &str, word: &str) -> bool {
     let part = |letter: char| letter.is_alphanumeric();
     text.match_indices(word).any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
-}
-
-/// The name of somebody at the customer whom outsiders pretend to be, with an address that is not theirs.
-pub(super) fn from_protected_person(facts: &Facts) -> Option<String> {
-    // These write in the name of their users, with the users' names alone.
-    const WRITE_FOR_USERS: [&str; 14] = [
-        "linkedin.com",
-        "xing.com",
-        "facebookmail.com",
-        "github.com",
-        "google.com",
-        "docusign.net",
-        "atlassian.net",
-        "slack.com",
-        "zoom.us",
-        "dropbox.com",
-        "trello.com",
-        "doodle.com",
-        "adobesign.com",
-        "sharepointonline.com",
-    ];
-    let author = facts.author()?;
-    if facts.people.is_empty() || author.domain().is_empty() {
-        return None;
-    }
-    let key = name_key(&author.name);
-    let person = facts.people.iter().find(|person| person.key == key)?;
-    let theirs = facts.people.iter().any(|one| one.key == key && one.addresses.contains(&author.address));
-    let service = WRITE_FOR_USERS.contains(&organisation(author.domain())) || facts.headers.has("List-Id");
-    (!theirs && !service && !person.key.is_empty()).then(|| shown_as(author))
 }
 
 pub(super) fn from_lookalike_brand(facts: &Facts) -> Option<String> {

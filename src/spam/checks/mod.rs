@@ -97,7 +97,6 @@ checks! {
     identity::from_own_domain: "an author at the recipients' own domain, sent by an outsider, without proof",
     identity::from_name_own_domain: "a display name with the recipients' own domain, from elsewhere",
     identity::from_name_own_organisation: "a display name with the first word of the recipients' domain, from elsewhere",
-    identity::from_protected_person: "the name of a protected person with an address that is not theirs",
     identity::from_lookalike_brand: "an author's, reply or envelope domain that looks like a well-known brand's",
     identity::from_lookalike_own: "an author's, reply or envelope domain that looks like the recipients' own",
     identity::from_own_name_other_ending: "an author's domain that is the recipients' with another ending",
@@ -183,7 +182,7 @@ checks! {
 }
 
 /// Domains where anybody has a mailbox within a minute.
-fn is_freemail(domain: &str) -> bool {
+pub(super) fn is_freemail(domain: &str) -> bool {
     const NAMES: [&str; 29] = [
         "gmail",
         "googlemail",

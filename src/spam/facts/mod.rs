@@ -14,7 +14,6 @@ mod received;
 
 use crate::mail::{Envelope, Finding, Protocol, Timestamp};
 
-use super::customer::{Person, Protected};
 use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
 use prose::{Prose, Words};
@@ -29,8 +28,6 @@ pub(super) use received::{DateFlaw, Hop};
 pub struct Facts {
     /// What the checks found out, besides what the door saw.
     pub(super) findings: Vec<Finding>,
-    /// People of the recipients' organisations whose names outsiders borrow.
-    pub(super) people: Vec<Protected>,
     /// Absent for messages made here.
     pub(super) door: Option<Door>,
     pub(super) received_at: Timestamp,
@@ -111,8 +108,6 @@ impl Facts {
     pub const CONTENT_MAX: u64 = 1 << 20;
     /// Recipients looked at; a message to more is compared with the first ones.
     const RECIPIENTS_MAX: usize = 20;
-    /// Of all recipients' organisations together.
-    const PEOPLE_MAX: usize = 1000;
 
     /// Reads a message. `content`: the whole message, or its first [`Facts::CONTENT_MAX`] bytes when it is larger.
     pub fn gather(envelope: &Envelope, content: &[u8]) -> Facts {
@@ -122,7 +117,6 @@ impl Facts {
         let headers = Headers::read(content);
         let mut facts = Facts {
             findings: envelope.client.findings.clone(),
-            people: Vec::new(),
             door: (envelope.client.protocol != Protocol::Local).then(|| Door::of(envelope)),
             received_at: envelope.received_at,
             from_text: headers.author_text(),
@@ -148,13 +142,6 @@ impl Facts {
     /// With more that was found out elsewhere.
     pub fn with(mut self, findings: &[Finding]) -> Facts {
         self.findings.extend_from_slice(findings);
-        self
-    }
-
-    /// With the people of the recipients' organisations whose names outsiders borrow; the first [`Facts::PEOPLE_MAX`] count.
-    pub fn with_people(mut self, people: &[Person]) -> Facts {
-        let room = Self::PEOPLE_MAX.saturating_sub(self.people.len());
-        self.people.extend(people.iter().take(room).filter_map(Protected::of));
         self
     }
 
