@@ -21,7 +21,7 @@ mod tokens;
 
 pub use engine::{Assessment, Engine, RuleInfo};
 pub use facts::Facts;
-pub use learned::{Learned, Learning};
+pub use learned::{Digest, Example, LEARNED_MAX, Label, Learned, Learning, Lesson, NoLesson, attached, is_trace, stripped};
 pub use rules::RuleErrors;
 pub use tokens::Tokens;
 
