@@ -14,6 +14,7 @@ mod attempt;
 mod decide;
 mod door;
 mod explain;
+mod lessons;
 mod limits;
 
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ use crate::telemetry::MailLog;
 
 use attempt::Attempt;
 pub use decide::{Sender, decide};
+pub use lessons::{Base, LessonError, LessonKeeper, LessonStats, Training};
 pub use limits::Consequence;
 
 /// Everything the path needs, wired once by the daemon (or by a test, with the simulated outside).
