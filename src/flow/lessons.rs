@@ -33,7 +33,11 @@ const DELAY_MAX: Duration = Duration::from_secs(30);
 /// Messages that the users of one domain may report in an hour.
 const REPORTED_MAX: usize = 100;
 const REPORTS_WINDOW: Duration = Duration::from_secs(3600);
+/// Lessons that could not be opened are tried again this often: another command may have had them.
+const REOPEN: Duration = Duration::from_secs(60);
 const DAY_MILLIS: u64 = 86_400_000;
+
+type Opened = Result<(Lessons, LessonRecovery), StoreError>;
 
 /// Keeps lessons and what was learned from them. Cloning shares it.
 #[derive(Clone)]
@@ -42,6 +46,7 @@ pub struct LessonKeeper(Arc<Shared>);
 struct Shared {
     /// `Err`: why nothing can be learned.
     lessons: Mutex<Result<Lessons, String>>,
+    open: Box<dyn Fn() -> Opened + Send + Sync>,
     learning: ArcSwap<Learning>,
     base: Mutex<Base>,
     clock: Arc<dyn Clock>,
@@ -93,29 +98,20 @@ pub enum LessonError {
 impl LessonKeeper {
     /// Opens the lessons of a data directory, and learns from them. Blocks.
     pub fn open(data_dir: &Path, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, base: Base, metrics: Arc<Metrics>) -> LessonKeeper {
-        let opened = Lessons::open(data_dir, disk);
-        LessonKeeper::with(opened, clock, base, metrics)
+        let data_dir = data_dir.to_owned();
+        LessonKeeper::with(move || Lessons::open(&data_dir, Arc::clone(&disk)), clock, base, metrics)
     }
 
-    /// With lessons as somebody else opened them. Blocks.
+    /// With lessons that are opened so. Blocks.
     pub fn with(
-        opened: Result<(Lessons, LessonRecovery), StoreError>,
+        open: impl Fn() -> Opened + Send + Sync + 'static,
         clock: Arc<dyn Clock>,
         base: Base,
         metrics: Arc<Metrics>,
     ) -> LessonKeeper {
-        let lessons = match opened {
-            Ok((lessons, recovery)) => {
-                report(&recovery);
-                Ok(lessons)
-            }
-            Err(error) => {
-                tracing::error!(%error, "the lessons cannot be opened: what was learned does not count, and nothing can be learned");
-                Err(error.to_string())
-            }
-        };
         let keeper = LessonKeeper(Arc::new(Shared {
-            lessons: Mutex::new(lessons),
+            lessons: Mutex::new(Err(String::new())),
+            open: Box::new(open),
             learning: ArcSwap::default(),
             base: Mutex::new(base),
             clock,
@@ -125,6 +121,7 @@ impl LessonKeeper {
             training: Mutex::default(),
             reports: Mutex::default(),
         }));
+        keeper.0.reopen();
         keeper.0.train();
         keeper
     }
@@ -142,9 +139,16 @@ impl LessonKeeper {
             changes.mark_changed();
         }
         loop {
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+            let reopen = async { clock.sleep_until(clock.now() + REOPEN).await };
+            let has_changed = tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return } else { true },
+                () = reopen, if self.0.is_closed() => false,
                 _ = stop.wait_for(|stop| *stop) => return,
+            };
+            if !has_changed {
+                // What it finds is a change.
+                let _ = self.blocking(|_| Ok(())).await;
+                continue;
             }
             let latest = clock.now() + DELAY_MAX;
             loop {
@@ -284,15 +288,40 @@ impl LessonKeeper {
         work: impl FnOnce(&mut Lessons) -> Result<T, LessonError> + Send + 'static,
     ) -> Result<T, LessonError> {
         let shared = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || match &mut *lock(&shared.lessons) {
-            Ok(lessons) => work(lessons),
-            Err(why) => Err(LessonError::Closed(why.clone())),
+        let done = tokio::task::spawn_blocking(move || {
+            if shared.is_closed() && shared.reopen() {
+                shared.changes.send_modify(|count| *count += 1);
+            }
+            match &mut *lock(&shared.lessons) {
+                Ok(lessons) => work(lessons),
+                Err(why) => Err(LessonError::Closed(why.clone())),
+            }
         });
         done.await.unwrap_or_else(|broken| Err(LessonError::Closed(format!("the work broke off: {broken}"))))
     }
 }
 
 impl Shared {
+    fn is_closed(&self) -> bool {
+        lock(&self.lessons).is_err()
+    }
+
+    /// Whether they are open now.
+    fn reopen(&self) -> bool {
+        let mut lessons = lock(&self.lessons);
+        match (self.open)() {
+            Ok((opened, recovery)) => {
+                report(&recovery);
+                *lessons = Ok(opened);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the lessons cannot be opened: what was learned does not count, and nothing can be learned");
+                *lessons = Err(error.to_string());
+            }
+        }
+        lessons.is_ok()
+    }
+
     /// Blocks: for thousands of examples a second or two.
     fn train(&self) {
         let started = self.clock.now();
@@ -352,8 +381,8 @@ mod tests {
     fn keeper(clock: &Arc<sim::Clock>) -> LessonKeeper {
         let disk = sim::Disk::new(1);
         disk.create_dir(Path::new("/data")).unwrap();
-        let opened = Lessons::open_simulated(Path::new("/data"), Arc::new(disk), LessonBounds::default());
-        LessonKeeper::with(opened, Arc::clone(clock) as Arc<dyn Clock>, Arc::new(|_| 0.0), Arc::new(Metrics::new()))
+        let open = move || Lessons::open_simulated(Path::new("/data"), Arc::new(disk.clone()), LessonBounds::default());
+        LessonKeeper::with(open, Arc::clone(clock) as Arc<dyn Clock>, Arc::new(|_| 0.0), Arc::new(Metrics::new()))
     }
 
     fn lesson(subject: &str) -> Lesson {
@@ -447,7 +476,7 @@ mod tests {
     #[tokio::test]
     async fn without_lessons_the_shipped_model_goes_on_alone() {
         let clock = Arc::new(sim::Clock::new());
-        let closed = Err(StoreError::Damaged("a broken disk".to_owned()));
+        let closed = || Err(StoreError::Damaged("a broken disk".to_owned()));
         let keeper = LessonKeeper::with(closed, clock, Arc::new(|_| 0.0), Arc::new(Metrics::new()));
         assert_eq!(*keeper.learning(), Learning::default());
         let refused = keeper.learn(vec![lesson("one")], Label::Spam, None, "alice").await.unwrap_err();
