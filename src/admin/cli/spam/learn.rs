@@ -34,17 +34,9 @@ const WAITING_MAX: usize = 100;
 const DAY_MILLIS: u64 = 86_400_000;
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["spam", "ham", "forget"])]
 pub struct Arguments {
-    /// They are spam
-    #[arg(long)]
-    spam: bool,
-    /// They are wanted
-    #[arg(long)]
-    ham: bool,
-    /// Forget them, as if they had never been learned
-    #[arg(long)]
-    forget: bool,
+    #[command(flatten)]
+    what: What,
     /// For this domain's mail only; else for all mail
     #[arg(long)]
     domain: Option<Domain>,
@@ -59,6 +51,21 @@ pub struct Arguments {
     paths: Vec<PathBuf>,
 }
 
+/// Exactly one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// They are spam
+    #[arg(long)]
+    spam: bool,
+    /// They are wanted
+    #[arg(long)]
+    ham: bool,
+    /// Forget them, as if they had never been learned
+    #[arg(long)]
+    forget: bool,
+}
+
 /// What the command is about.
 struct Order {
     /// `None`: forget.
@@ -70,7 +77,7 @@ struct Order {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { spam, forget, domain, attached, dry_run, paths, .. } = arguments;
+    let Arguments { what: What { spam, forget, .. }, domain, attached, dry_run, paths } = arguments;
     let config = Config::load(&context.config)?;
     if let Some(domain) = domain.as_ref().filter(|domain| !forget && config.domain(domain).is_none()) {
         return Err(Failure::CouldNot(format!("{domain} is not served here")));
