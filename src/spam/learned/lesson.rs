@@ -98,7 +98,7 @@ impl Lesson {
         }
         let section = HeaderSection::parse(content);
         let is_known = |name: &&str| section.named(content, name).next().is_some();
-        if !IDENTITY.iter().chain(&["received", "return-path"]).any(|name| is_known(name)) {
+        if !IDENTITY.iter().chain(&["received", "return-path"]).any(is_known) {
             return Err(NoLesson::NoMessage);
         }
         let content = stripped(content, tags);
