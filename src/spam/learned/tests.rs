@@ -40,7 +40,7 @@ fn a_topic_is_learned_and_others_are_left_alone() {
     let casino = learned.log_odds(&tokens(&message(CASINO, 5000)));
     let office = learned.log_odds(&tokens(&message(OFFICE, 5001)));
     let other = learned.log_odds(&tokens(&message("garden roses weather spade compost seeds", 5002)));
-    assert!(casino > 1.5, "{casino}");
+    assert!(casino > 1.3, "{casino}");
     assert!(office < 0.3, "{office}");
     assert!(other.abs() < 0.7, "{other}");
 }
@@ -56,7 +56,7 @@ fn one_report_moves_its_like_and_hardly_anything_else() {
     let copies = |count: u32| (0..count).map(|copy| example(copy, Label::Spam, &format!("{} copy{copy}", message(CASINO, 1))));
     let twice = learned(&copies(2).collect::<Vec<_>>()).log_odds(&tokens(&message(CASINO, 1)));
     let three_times = learned(&copies(3).collect::<Vec<_>>()).log_odds(&tokens(&message(CASINO, 1)));
-    assert!(twice > same + 0.4 && three_times > twice + 0.1 && three_times > 1.8, "{same} {twice} {three_times}");
+    assert!(twice > same + 0.15 && three_times > twice + 0.05 && three_times > 1.65, "{same} {twice} {three_times}");
 }
 
 #[test]
@@ -65,7 +65,13 @@ fn many_reports_of_one_kind_do_not_drag_all_mail_along() {
         (0..400).map(|number| example(number, Label::Spam, &message(&format!("topic{number}"), number))).collect();
     let learned = learned(&reports);
     let unrelated = learned.log_odds(&tokens(&message(OFFICE, 9000)));
-    assert!(unrelated < 1.2, "{unrelated}");
+    assert!(unrelated < 1.3, "{unrelated}");
+    // And one more report is heard among them.
+    let mut more = reports.clone();
+    let new = tokens(&message(CASINO, 5000));
+    more.push(example(5000, Label::Spam, &message(CASINO, 5000)));
+    let heard = super::Learned::from_examples(&more, |_| -2.0, TODAY).log_odds(&new) - learned.log_odds(&new);
+    assert!(heard > 0.3, "{heard}");
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn a_domain_goes_its_own_way_and_nobody_else_with_it() {
     let casino = tokens(&message(CASINO, 7000));
     let platform = learning.platform.log_odds(&casino);
     let total = platform + learning.of_domain(&domain("casino.example"), &casino);
-    assert!(platform > 1.0 && total < platform - 0.7, "{platform} {total}");
+    assert!(platform > 1.0 && total < platform - 0.3, "{platform} {total}");
     assert_eq!(learning.of_domain(&domain("customer.example"), &casino), 0.0);
     assert_eq!(*learning.platform, learned(&topic(20)), "the platform knows nothing of it");
     assert_eq!(learning.weights(), learning.platform.len() + learning.domains[&domain("casino.example")].len());
