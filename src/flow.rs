@@ -15,6 +15,7 @@ mod decide;
 mod domains;
 mod door;
 mod explain;
+mod lessons;
 mod limits;
 
 use std::net::IpAddr;
@@ -41,6 +42,7 @@ use crate::telemetry::MailLog;
 
 use attempt::Attempt;
 pub use decide::{Sender, decide};
+pub use lessons::{Base, LessonError, LessonKeeper, LessonStats, Training};
 pub use limits::Consequence;
 
 /// Everything the path needs, wired once by the daemon (or by a test, with the simulated outside).

@@ -3,6 +3,7 @@
 //! This file maps paths to operations and errors to status codes, and decides nothing. Errors are `{"error": "…"}`: 400 the
 //! request is not understood, 404 no such message or domain, 409 not possible for this message now, 500 the gateway's trouble.
 
+mod lessons;
 mod recipients;
 mod spam;
 
@@ -26,9 +27,11 @@ use super::selection::{any_network, bounce_text, duration, moment, reroute};
 use crate::checks::{Ban, GreylistRecord, GreylistStatistics, Identity, LostTry, WhichLost};
 use crate::mail::{Address, Domain, QueueId};
 use crate::queue::{By, Longer, Mode, Steer};
+use crate::spam::Label;
 use crate::store::Verification;
 use crate::telemetry::Line;
 
+pub use lessons::{ForgetOrder, LearnLine, LearnOrder, LearnQueued};
 pub use recipients::Recipients;
 
 /// The header in which the command line says who is asking.
@@ -73,6 +76,7 @@ pub fn router(operations: Arc<Operations>) -> Router {
         .route("/v1/bans", get(ban_list))
         .route("/v1/bans/add", post(ban_add))
         .route("/v1/bans/lift", post(ban_lift))
+        .merge(lessons::routes())
         .merge(recipients::routes())
         .merge(spam::routes())
         .route("/v1/check-client", get(check_client))
@@ -129,6 +133,9 @@ pub struct Manner {
     /// Say what would change, and change nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Of what leaves quarantine: learned as this for the recipients' domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learn: Option<Label>,
 }
 
 /// `queue extend`: exactly one of the three beside the selection.
@@ -272,7 +279,7 @@ async fn queue_release(State(operations): Shared, how: How, Given(which): Given<
 }
 
 async fn queue_extend(State(operations): Shared, how: How, Given(extend): Given<Extend>) -> Answer<SteeringReport> {
-    let How { by, mode } = how;
+    let How { by, mode, learn: _ } = how;
     let Extend { selection, longer, until, clear } = extend;
     let longer = match (longer, until, clear) {
         (Some(longer), None, false) => duration(&longer).map(Longer::By),
@@ -318,11 +325,16 @@ async fn quarantine_list(State(operations): Shared, Asked(query): Asked<ListQuer
 }
 
 async fn quarantine_release(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
-    steer(operations, Steer::ReleaseQuarantined, which, how).await
+    leave_quarantine(operations, Steer::ReleaseQuarantined, which, how).await
 }
 
 async fn quarantine_delete(State(operations): Shared, how: How, Given(which): Given<Selection>) -> Answer<SteeringReport> {
-    steer(operations, Steer::DeleteQuarantined, which, how).await
+    leave_quarantine(operations, Steer::DeleteQuarantined, which, how).await
+}
+
+async fn leave_quarantine(operations: Arc<Operations>, steer: Steer, which: Selection, how: How) -> Answer<SteeringReport> {
+    let How { by, mode, learn } = how;
+    to_its_end(async move { operations.leave_quarantine(steer, &which, by, mode, learn).await }).await
 }
 
 async fn domain_list(State(operations): Shared) -> Answer<Vec<DomainView>> {
@@ -490,16 +502,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 struct How {
     by: By,
     mode: Mode,
+    learn: Option<Label>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for How {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<How, Problem> {
         let Ok(Operator(name)) = Operator::from_request_parts(parts, state).await;
-        let Asked(Manner { reason, dry_run }) = Asked::<Manner>::from_request_parts(parts, state).await?;
+        let Asked(Manner { reason, dry_run, learn }) = Asked::<Manner>::from_request_parts(parts, state).await?;
         let reason = printable(reason.trim()).chars().take(REASON_MAX).collect();
         let mode = if dry_run { Mode::DryRun } else { Mode::ForReal };
-        Ok(How { by: By { name, reason }, mode })
+        Ok(How { by: By { name, reason }, mode, learn })
     }
 }
 

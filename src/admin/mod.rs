@@ -15,6 +15,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod explain;
+pub mod lessons;
 pub mod listen;
 pub mod operations;
 pub mod output;

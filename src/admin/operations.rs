@@ -20,6 +20,7 @@ use super::answers::{
 pub use super::selection::Selection;
 use crate::checks::{Ban, Checks, DAYS_MAX, GreylistRecord, GreylistStatistics, Identity, LostTry, WhichLost};
 use crate::config::Current;
+use crate::flow::LessonKeeper;
 use crate::mail::{Address, Domain, QueueId, Timestamp};
 use crate::outside::{Clock, Pending, Resolver, Scanner};
 use crate::queue::{By, Extension, Longer, Mode, Queue, Selector, Steer};
@@ -59,6 +60,7 @@ pub struct Operations {
     pub scanner: Arc<dyn Scanner>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    pub lessons: LessonKeeper,
     pub reload: Reload,
     pub engine: Rules,
     pub started_at: Timestamp,
@@ -231,7 +233,7 @@ impl Operations {
         Ok(self.history.trace(id_or_address, limit.clamp(1, LIST_MAX)).await)
     }
 
-    async fn entry(&self, id: QueueId) -> Answer<Arc<Entry>> {
+    pub(super) async fn entry(&self, id: QueueId) -> Answer<Arc<Entry>> {
         self.store.entry(id).await.map_err(|error| match error {
             StoreError::NotFound => missing(id),
             error => error.into(),

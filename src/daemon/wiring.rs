@@ -22,7 +22,7 @@ use super::reload::{Reload, engine};
 use crate::admin;
 use crate::checks::{Checks, Door};
 use crate::config::{Config, Current, Source, watch as watch_files};
-use crate::flow::Flow;
+use crate::flow::{Flow, LessonKeeper};
 use crate::mail::IdSource;
 use crate::net::{Dns, Tcp, server_tls};
 use crate::outside::{Clock, Resolver, Scanner, Transport};
@@ -83,6 +83,7 @@ struct Gateway {
     history: History,
     metrics: Arc<Metrics>,
     ids: Arc<IdSource>,
+    lessons: LessonKeeper,
     historian: JoinHandle<()>,
 }
 
@@ -98,6 +99,7 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     let resolver: Arc<dyn Resolver> = Arc::new(Dns::new(&config.dns).context("dns: the resolver could not be started")?);
     let scanner = Arc::new(Pool::new(&config.clamav, Arc::clone(&clock)));
     scanner.prove().await;
+    let lessons = open_lessons(&config, &clock, &metrics).await?;
     let current: Current = Arc::new(ArcSwap::from_pointee(config));
     let queue = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&current), maillog.clone(), Arc::clone(&ids))
         .await
@@ -123,7 +125,7 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
         tls_memory: TlsMemory::default(),
         timeouts: Timeouts::default(),
     });
-    Ok(Gateway { flow, scanner, history, metrics, ids, historian })
+    Ok(Gateway { flow, scanner, history, metrics, ids, lessons, historian })
 }
 
 /// What runs: to be waited for at the end.
@@ -165,6 +167,7 @@ fn start(
     tracker.spawn(alerts::run(Arc::clone(flow), stop.clone()));
     tracker.spawn(janitor::run(Arc::clone(flow), Arc::clone(scanner), history.clone(), stop.clone()));
     let (failed, failures) = mpsc::channel(1);
+    tracker.spawn(gateway.lessons.clone().run(stop.clone()));
     let operations = Arc::new(operations(gateway, reload.clone()));
     tracker.spawn(serve_operators(Arc::clone(&operations), admin::socket_path(&flow.config().data_dir), failed, stop.clone()));
     if let Some(listener) = doors.http {
@@ -188,6 +191,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
         scanner: Arc::clone(&flow.scanner),
         clock: Arc::clone(&flow.clock),
         metrics: Arc::clone(metrics),
+        lessons: gateway.lessons.clone(),
         reload: Arc::new(move || {
             let reload = reload.clone();
             Box::pin(async move { reload.reload().await })
@@ -221,6 +225,13 @@ async fn take_down(gateway: Gateway, running: Running) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || store.close()).await.context("closing the spool failed")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens what was learned. Lessons that do not open stop no mail.
+async fn open_lessons(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> anyhow::Result<LessonKeeper> {
+    let (data_dir, clock, metrics) = (config.data_dir.clone(), Arc::clone(clock), Arc::clone(metrics));
+    let open = move || LessonKeeper::open(&data_dir, Arc::new(RealDisk), clock, Arc::new(|_| 0.0), metrics);
+    tokio::task::spawn_blocking(open).await.context("opening the lessons failed")
 }
 
 /// Opens the spool and says what was found.

@@ -32,7 +32,7 @@ mod vector;
 pub use engine::{Assessment, Change, Engine, Fired, Kind, RuleInfo};
 pub use explain::{Cut, Distance, Explanation, Reason};
 pub use facts::Facts;
-pub use learned::{Learned, Learning};
+pub use learned::{Digest, Example, LEARNED_MAX, Label, Learned, Learning, Lesson, NoLesson, attached, is_trace, stripped};
 pub use lists::{Claimed, Entry, Layer, Listing, Lists, Who, listed};
 pub use model::Model;
 pub use people::{Authors, protected_name};

@@ -17,6 +17,7 @@
 //! | `verify` | reading everything, changing nothing |
 //! | `memory`, `history` | what may be forgotten |
 //! | `notes` | small files beside the journal that must not be forgotten |
+//! | `lessons` | what was learned: examples, in an append-only file of their own |
 //! | `disk` | the real disk |
 //!
 //! On failure: a record that cannot be made durable is an error for whoever asked, and nothing changed. Damage is set aside
@@ -31,6 +32,7 @@ mod index;
 mod journal;
 mod keeper;
 mod ledger;
+mod lessons;
 mod memory;
 mod notes;
 mod open;
@@ -65,6 +67,7 @@ pub use disk::RealDisk;
 pub use history::History;
 pub use index::MemoryIndex;
 pub use ledger::{Account, DomainAccount, DomainStock, NOTICES, Stock};
+pub use lessons::{LessonBounds, LessonRecovery, LessonStatistics, Lessons, ScopeStatistics, Taught};
 pub use memory::{Memory, Pair};
 pub use vectors::Vectors;
 pub use verify::{Verification, verify_stopped};

@@ -86,6 +86,12 @@ pub struct Metrics {
     list_answers: Family<Labels, Counter>,
     /// zone = the same; 1: the list has its effect; 0: it is in shadow
     list_counts: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// label = spam | ham | any (what is forgotten); answer = new | changed | known | forgotten
+    lessons: Family<Labels, Counter>,
+    /// scope = platform | domains
+    lesson_examples: Family<Labels, Gauge<i64, AtomicI64>>,
+    lesson_weights: Gauge<i64, AtomicI64>,
+    lesson_training: Histogram,
     /// How many differences the last look at the ledger found.
     pub ledger_differences: Gauge<i64, AtomicI64>,
     /// Durable changes that the spool's index does not have yet.
@@ -148,6 +154,10 @@ impl Metrics {
             explained: Counter::default(),
             explanations: Family::default(),
             ledger: Family::default(),
+            lessons: Family::default(),
+            lesson_examples: Family::default(),
+            lesson_weights: Gauge::default(),
+            lesson_training: Histogram::new(exponential_buckets(0.01, 4.0, 7)),
             ledger_differences: Gauge::default(),
             index_behind: Gauge::default(),
             list_answers: Family::default(),
@@ -220,6 +230,11 @@ impl Metrics {
         registry.register("ledger_differences", "Differences found by the last hourly look", self.ledger_differences.clone());
         let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
         registry.register("spool_index_behind_changes", help, self.index_behind.clone());
+        registry.register("learn_messages", "Messages handed in to be learned, by what became of them", self.lessons.clone());
+        registry.register("learn_examples", "Examples that what was learned is made of", self.lesson_examples.clone());
+        registry.register("learn_weights", "Tokens that have a learned weight", self.lesson_weights.clone());
+        let help = "Time to make the learned weights anew";
+        registry.register_with_unit("learn_training", help, Unit::Seconds, self.lesson_training.clone());
     }
 
     /// The text that Prometheus reads (OpenMetrics).
@@ -381,6 +396,21 @@ impl Metrics {
                 gauges.remove(&labels);
             }
         }
+    }
+
+    /// Messages were handed in to be learned or forgotten.
+    pub fn lessons(&self, label: &'static str, answer: &'static str, messages: usize) {
+        let counter = self.lessons.get_or_create(&vec![("label", label.to_owned()), ("answer", answer.to_owned())]);
+        counter.inc_by(messages as u64);
+    }
+
+    /// Weights were made anew.
+    pub fn trained(&self, platform: usize, domains: usize, weights: usize, took: Duration) {
+        for (scope, examples) in [("platform", platform), ("domains", domains)] {
+            self.lesson_examples.get_or_create(&vec![("scope", scope.to_owned())]).set(examples as i64);
+        }
+        self.lesson_weights.set(weights as i64);
+        self.lesson_training.observe(took.as_secs_f64());
     }
 
     /// A host that is away was asked.

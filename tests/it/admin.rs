@@ -10,6 +10,7 @@ use feedgate::admin::operations::Selection;
 use feedgate::admin::{Operations, serve_http, serve_socket, socket_path};
 use feedgate::checks::Checks;
 use feedgate::config::Config;
+use feedgate::flow::LessonKeeper;
 use feedgate::mail::{
     self, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, QueueId, Recipient, SpamLevel, Timestamp, Verdict,
 };
@@ -78,6 +79,13 @@ impl House {
             config,
             scanner: Arc::new(Away),
             clock,
+            lessons: LessonKeeper::open(
+                directory.path(),
+                Arc::new(RealDisk),
+                Arc::new(Still),
+                Arc::new(|_| 0.0),
+                Arc::clone(&metrics),
+            ),
             metrics,
             reload: Arc::new(|| Box::pin(async { Err("error: unknown key `listne`".to_owned()) })),
             engine: Arc::new(|| Arc::new(feedgate::spam::Engine::builtin())),

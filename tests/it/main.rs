@@ -17,6 +17,7 @@ mod gateway;
 mod greylist;
 mod kill;
 mod layout;
+mod learn;
 mod ledger;
 mod limits;
 mod load;

@@ -13,10 +13,22 @@ pub enum Command {
     List(ListWhich),
     /// Everything about one message
     Show { id: QueueId },
-    /// Deliver after all, with headers but without a tag; never what is infected
-    Release(Which),
+    /// Deliver after all, with headers but without a tag; never what is infected. Learned as ham for the recipients' domains
+    Release {
+        #[command(flatten)]
+        which: Which,
+        /// It says nothing about mail like it
+        #[arg(long)]
+        no_learn: bool,
+    },
     /// Delete without telling the sender
-    Delete(Which),
+    Delete {
+        #[command(flatten)]
+        which: Which,
+        /// Learn it as spam for the recipients' domains
+        #[arg(long)]
+        spam: bool,
+    },
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -31,7 +43,13 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             context.show(&list, |list| message::list_text(list, context.now(), context.width, empty))
         }
         Command::Show { id } => queue::show(context, id).await,
-        Command::Release(which) => queue::steer(context, "/v1/quarantine/release", which, "released").await,
-        Command::Delete(which) => queue::steer(context, "/v1/quarantine/delete", which, "deleted").await,
+        Command::Release { which, no_learn } => {
+            let learn = if no_learn { "" } else { "&learn=ham" };
+            queue::steer_with(context, "/v1/quarantine/release", which, learn, "released").await
+        }
+        Command::Delete { which, spam } => {
+            let learn = if spam { "&learn=spam" } else { "" };
+            queue::steer_with(context, "/v1/quarantine/delete", which, learn, "deleted").await
+        }
     }
 }

@@ -133,6 +133,13 @@ pub async fn steer(context: &Context, path: &str, which: Which, done: &str) -> R
     send(context, path, &selection, &how, done).await
 }
 
+/// With more in the query.
+pub async fn steer_with(context: &Context, path: &str, which: Which, more: &str, done: &str) -> Result<(), Failure> {
+    let (selection, how) = which.read()?;
+    let report: SteeringReport = context.client()?.post(&(how.target(path) + more), &selection).await?;
+    conclude(context, &report, done)
+}
+
 async fn send(context: &Context, path: &str, order: &impl Serialize, how: &How, done: &str) -> Result<(), Failure> {
     let report: SteeringReport = context.client()?.post(&how.target(path), order).await?;
     conclude(context, &report, done)

@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::Failure;
 use crate::admin::api::ListQuery;
-use crate::admin::api::Manner;
 use crate::admin::client::encoded;
 use crate::admin::operations::Selection;
 use crate::admin::selection::{STATES, duration};
@@ -87,10 +86,10 @@ pub struct How {
 }
 
 impl How {
-    /// The path of a steering with how it is meant.
+    /// The path of a steering with how it is meant: the query of [`crate::admin::api::Manner`].
     pub fn target(&self, path: &str) -> String {
-        let Manner { reason, dry_run } = Manner { reason: self.reason.clone(), dry_run: self.dry_run };
-        format!("{path}?dry_run={dry_run}&reason={}", encoded(&reason))
+        let How { reason, dry_run } = self;
+        format!("{path}?dry_run={dry_run}&reason={}", encoded(reason))
     }
 }
 
