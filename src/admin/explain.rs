@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::operations::{OperationError, Operations};
-use crate::config::{Config, Spam};
+use crate::config::Config;
 use crate::mail::{Action, Decision, Domain, Judgement, QueueId, RuleHit, SpamLevel, Timestamp};
-use crate::spam::{Engine, Explanation, Fired, Kind, Vector};
+use crate::spam::{Engine, Explanation, Fired, Kind, Layer, Vector};
 use crate::store::StoreError;
 
 /// Of the mail log of a message that is gone.
@@ -44,6 +44,9 @@ pub struct DomainExplained {
     pub domain: Domain,
     pub score: f32,
     pub level: SpamLevel,
+    /// The chance that mail with this score is spam, with the domain's share of spam, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f32>,
     /// What counts for this domain alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own: Vec<RuleHit>,
@@ -116,7 +119,7 @@ fn of_judgement(
         };
         let turns = turns(config, &domain, author.as_ref(), level);
         let (setting, decision) = (setting(config, &domain, level), decision.as_str().to_owned());
-        domains.push(DomainExplained { domain, score, level, own, decision, why, setting, turns });
+        domains.push(DomainExplained { domain, score, level, chance: engine.chance(score), own, decision, why, setting, turns });
     }
     let tokens = vector.and_then(|vector| vector.tokens);
     Explained { message: id.to_string(), at: judgement.at, author, explanation, tokens, domains, line: None, notes: Vec::new() }
@@ -135,6 +138,7 @@ fn of_vector(engine: &Engine, config: &Config, vector: &Vector) -> Explained {
         domain: seen.domain.clone(),
         score: vector.score + seen.own,
         level: seen.level,
+        chance: engine.chance(vector.score + seen.own),
         own: Vec::new(),
         decision: seen.decision.clone(),
         why: String::new(),
@@ -168,14 +172,17 @@ fn counted(engine: &Engine, fired: &[Fired]) -> Vec<RuleHit> {
 /// Which setting decides what becomes of a level, in words.
 fn setting(config: &Config, domain: &Domain, level: SpamLevel) -> String {
     let Some(settings) = config.domain(domain) else { return format!("{domain} is not served (any more): delivered as it came") };
-    let key = format!("domains.\"{domain}\".spam");
+    let whose = |key: &str| match settings.origins.layer(key) {
+        None => "the default".to_owned(),
+        Some(Layer::Platform) => format!("the platform's, in {}", settings.origins.main().display()),
+        Some(Layer::Domain) => format!("the domain's own, in {}", settings.file.display()),
+    };
     if !settings.spam.enabled {
-        return format!("{key}.enabled = false: spam is not judged for it");
+        return format!("spam.enabled = false ({}): spam is not judged for it", whose("spam.enabled"));
     }
     let Some(policy) = settings.spam.at(level) else { return "level none: delivered with headers".to_owned() };
-    let is_default = Spam::default().at(level).is_some_and(|default| default.action == policy.action);
-    let whose = if is_default { "the default".to_owned() } else { format!("set in {}", settings.file.display()) };
-    format!("{key}.{level} = \"{}\" ({whose})", policy.action)
+    let key = format!("spam.{level}");
+    format!("{key} = \"{}\" ({})", policy.action, whose(&key))
 }
 
 fn turns(config: &Config, domain: &Domain, author: Option<&Domain>, level: SpamLevel) -> Vec<String> {

@@ -15,7 +15,7 @@ use super::facts::Facts;
 use super::learned::Learning;
 use super::model::Model;
 use super::patterns::{Matched, Patterns, evidence_of};
-use super::rules::{self, Condition, Family, Mode, Rule, RuleErrors, RuleFile, RuleSources, Thresholds};
+use super::rules::{self, Calibration, Condition, Family, Mode, Rule, RuleErrors, RuleFile, RuleSources, Thresholds};
 use super::scale::{self, Part, Sum, rounded};
 use super::text::evidence;
 use crate::mail::{Domain, Finding, Judgement, RuleHit, SpamLevel, closest};
@@ -48,6 +48,7 @@ pub struct Engine {
     places: Arc<HashMap<String, usize>>,
     patterns: Arc<Patterns>,
     thresholds: Thresholds,
+    calibration: Option<Calibration>,
     sources: Arc<RuleSources>,
     /// `None`: judged by the rules alone.
     model: Option<Arc<Model>>,
@@ -161,6 +162,7 @@ impl Engine {
             places: Arc::new(places),
             patterns: Arc::new(patterns),
             thresholds: rules.thresholds,
+            calibration: rules.calibration,
             sources: Arc::new(sources),
             model: None,
         })
@@ -261,6 +263,17 @@ impl Engine {
 
     pub fn levels(&self) -> Thresholds {
         self.thresholds
+    }
+
+    /// The chance that mail with this score is spam, where half of all mail is; `None` where nobody fitted it.
+    pub fn chance(&self, score: f32) -> Option<f32> {
+        self.calibration.map(|calibration| calibration.chance(score))
+    }
+
+    /// What this share of spam in a domain's mail is worth in points.
+    pub(super) fn points_of_share(&self, share: f32) -> f32 {
+        // Without a calibration, a point is taken for what it is about: log-odds.
+        self.calibration.unwrap_or(Calibration { even: 0.0, steepness: 1.0 }).points_of(share)
     }
 
     /// The rule of this id, its family's name, and where in a message it looks.

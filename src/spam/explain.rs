@@ -22,6 +22,9 @@ pub struct Explanation {
     pub score: f32,
     pub level: SpamLevel,
     pub levels: Thresholds,
+    /// The chance that mail with this score is spam, where half of all mail is, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f32>,
     /// Most points first.
     pub reasons: Vec<Reason>,
     /// Families whose cap cut something.
@@ -88,6 +91,7 @@ impl Explanation {
             score,
             level,
             levels,
+            chance: engine.chance(score),
             cuts: cuts(engine, &reasons),
             up: above.map(|level| Distance { level, points: rounded((from(level) - score).max(0.0)) }),
             // Just below the threshold is a hundredth away.

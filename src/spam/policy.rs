@@ -47,7 +47,7 @@ pub fn for_domain(
     extra: Vec<RuleHit>,
 ) -> Option<DomainJudgement> {
     let mut hits = extra;
-    hits.extend(share_hit(share));
+    hits.extend(share_hit(engine, share));
     hits.extend(listing_hit(listing));
     if hits.is_empty() {
         return None;
@@ -75,11 +75,10 @@ fn level_with(engine: &Engine, message: &Assessment, own: f32) -> SpamLevel {
     named.max(engine.level_of(rounded(others)))
 }
 
-/// Scores are natural log-odds of spam in mail of which half is spam. Where it is another part, that is known of each message
-/// before it is read.
-fn share_hit(share: f32) -> Option<RuleHit> {
+/// Scores are made for mail of which half is spam. Where it is another part, that is known of each message before it is read.
+fn share_hit(engine: &Engine, share: f32) -> Option<RuleHit> {
     let share = share.clamp(0.01, 0.99);
-    let points = rounded((share / (1.0 - share)).ln());
+    let points = rounded(engine.points_of_share(share));
     let evidence = || format!("{}% of this domain's mail is spam", percent(share));
     (points != 0.0).then(|| RuleHit { rule: "SHARE".to_owned(), points, evidence: evidence() })
 }
@@ -165,7 +164,7 @@ mod tests {
         assert_eq!(evidence(&allowed), "partner.example (domain list), dkim-pass mail.partner.example");
         let blocked = Listing::Blocked { entry, layer: Layer::Platform };
         assert_eq!(evidence(&blocked), "partner.example (platform list)");
-        assert_eq!(share_hit(0.025).unwrap().evidence, "2.5% of this domain's mail is spam");
-        assert_eq!(share_hit(0.5), None);
+        assert_eq!(share_hit(&Engine::builtin(), 0.025).unwrap().evidence, "2.5% of this domain's mail is spam");
+        assert_eq!(share_hit(&Engine::builtin(), 0.5), None);
     }
 }

@@ -111,6 +111,33 @@ impl Thresholds {
     }
 }
 
+/// What a score says about the chance of spam; fitted beside the levels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Half of the messages with this score are spam, where half of all mail is.
+    pub even: f32,
+    /// Natural log-odds in each point above it.
+    pub steepness: f32,
+}
+
+impl Calibration {
+    /// Of mail of which half is spam.
+    pub fn chance(self, score: f32) -> f32 {
+        1.0 / (1.0 + (-self.steepness * (score - self.even)).exp())
+    }
+
+    /// What another share of spam in the mail is worth in points: as much as it changes the chance (Bayes).
+    pub fn points_of(self, share: f32) -> f32 {
+        (share / (1.0 - share)).ln() / self.steepness
+    }
+
+    pub(super) fn mistake(&self) -> Option<String> {
+        let fits = self.even.is_finite() && self.steepness.is_finite() && self.steepness > 0.0;
+        (!fits).then(|| "calibration needs a steepness above 0".to_owned())
+    }
+}
+
 /// Whether a rule counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -175,12 +202,13 @@ pub(super) struct Rules {
     pub rules: Vec<Rule>,
     pub patterns: PatternsBuilder,
     pub thresholds: Thresholds,
+    pub calibration: Option<Calibration>,
 }
 
 /// Reads the families in their order, `levels.toml`, and the local layer on top.
 pub(super) fn read(sources: &RuleSources) -> Result<Rules, RuleErrors> {
     let mut reader = Reader::default();
-    let thresholds = reader.levels(&sources.levels);
+    let (thresholds, calibration) = reader.levels(&sources.levels).unzip();
     for file in &sources.families {
         reader.file(file);
     }
@@ -188,7 +216,7 @@ pub(super) fn read(sources: &RuleSources) -> Result<Rules, RuleErrors> {
     match thresholds {
         Some(thresholds) if reader.errors.is_empty() => {
             let Reader { families, rules, patterns, .. } = reader;
-            Ok(Rules { families, rules, patterns, thresholds })
+            Ok(Rules { families, rules, patterns, thresholds, calibration: calibration.flatten() })
         }
         _ => Err(RuleErrors(reader.errors)),
     }

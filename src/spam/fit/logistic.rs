@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_only_spam_has_gets_weight_and_what_both_have_gets_none() {
-        let fitted = fitted(&[column(&[0, 1, 2, 3]), column(&[4, 9]), column(&[5, 6, 7])], &[Bound::free(0.1); 3]);
+        let fitted = fitted(&[column(&[0, 1, 2, 3]), column(&[4, 9]), column(&[5, 6, 7, 8])], &[Bound::free(0.1); 3]);
         let [spammy, neither, hammy] = fitted.weights[..] else { panic!() };
         assert!(spammy > 2.0 && hammy < -2.0 && neither.abs() < 0.5, "{fitted:?}");
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::checks;
 use super::super::examples::Example;
 use super::super::patterns::{PatternsBuilder, Searched, compile_header};
-use super::{Condition, Family, Mode, Rule, RuleFile, Thresholds};
+use super::{Calibration, Condition, Family, Mode, Rule, RuleFile, Thresholds};
 use crate::mail::SpamLevel;
 
 /// Conditions inside conditions.
@@ -72,6 +72,7 @@ struct AtLeastWritten {
 #[serde(deny_unknown_fields)]
 struct LevelsWritten {
     thresholds: Thresholds,
+    calibration: Option<Calibration>,
 }
 
 /// What was read so far, and what was wrong with it.
@@ -86,12 +87,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub fn levels(&mut self, text: &str) -> Option<Thresholds> {
+    pub fn levels(&mut self, text: &str) -> Option<(Thresholds, Option<Calibration>)> {
         let read = toml::from_str::<LevelsWritten>(text);
-        let thresholds =
-            read.map_err(|error| self.errors.push(format!("levels.toml: {}", one_line(&error, text)))).ok()?.thresholds;
-        self.errors.extend(thresholds.mistake().map(|mistake| format!("levels.toml: {mistake}")));
-        Some(thresholds)
+        let read = read.map_err(|error| self.errors.push(format!("levels.toml: {}", one_line(&error, text)))).ok()?;
+        let LevelsWritten { thresholds, calibration } = read;
+        let mistakes = thresholds.mistake().into_iter().chain(calibration.and_then(|calibration| calibration.mistake()));
+        self.errors.extend(mistakes.map(|mistake| format!("levels.toml: {mistake}")));
+        Some((thresholds, calibration))
     }
 
     pub fn file(&mut self, file: &RuleFile) {

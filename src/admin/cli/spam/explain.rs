@@ -74,6 +74,9 @@ fn text(explained: &Explained, now: Timestamp, width: Option<usize>) -> String {
     }
     text += &format!("level    {}\n", explanation.level);
     text += &format!("score    {:.2}  ({})\n", explanation.score, distances(explanation));
+    if let Some(chance) = explanation.chance {
+        text += &format!("chance   {} spam, where half of all mail is\n", chance_text(chance));
+    }
     if let Some(tokens) = tokens {
         text += &format!("words    log-odds {tokens:+.2}\n");
     }
@@ -94,6 +97,15 @@ fn text(explained: &Explained, now: Timestamp, width: Option<usize>) -> String {
     }
     notes.iter().for_each(|note| text += &format!("note: {note}\n"));
     text
+}
+
+/// `12.5 %`; never certainty, which nobody measured.
+fn chance_text(chance: f32) -> String {
+    match 100.0 * chance {
+        percent if percent > 99.9 => "above 99.9 %".to_owned(),
+        percent if percent < 0.1 => "below 0.1 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    }
 }
 
 /// `low from 4.0, med from 6.5, high from 10.0; 1.20 more is med, 1.31 fewer is none`
@@ -128,10 +140,11 @@ fn reasons_text(reasons: &[Reason], width: Option<usize>) -> String {
 }
 
 fn domain_text(explained: &DomainExplained) -> String {
-    let DomainExplained { domain, score, level, own, decision, why, setting, turns } = explained;
+    let DomainExplained { domain, score, level, chance, own, decision, why, setting, turns } = explained;
+    let chance = chance.map_or_else(String::new, |chance| format!(", chance of spam {}", chance_text(chance)));
     let why = if why.is_empty() { String::new() } else { format!(": {}", printable(why)) };
     let mut text =
-        format!("\n{domain}  level {level}, score {score:.2}\n  decided  {decision}{why}\n  setting  {}\n", printable(setting));
+        format!("\n{domain}  level {level}, score {score:.2}{chance}\n  decided  {decision}{why}\n  setting  {}\n", printable(setting));
     for hit in own {
         text += &format!("  its own  {:+.2} {} {}\n", hit.points, hit.rule, printable(&hit.evidence));
     }
@@ -165,6 +178,7 @@ mod tests {
                 score: 4.2,
                 level: SpamLevel::Low,
                 levels: Thresholds { low: 4.0, med: 6.5, high: 10.0 },
+                chance: Some(0.875),
                 reasons: vec![reason],
                 cuts: vec![Cut { family: "test".to_owned(), cap: Some(4.2), points: 0.8 }],
                 up: Some(Distance { level: SpamLevel::Med, points: 2.3 }),
@@ -180,6 +194,7 @@ mod tests {
 message  x.eml
 level    low
 score    4.20  (low from 4.0, med from 6.5, high from 10.0; 2.30 more is med, 0.21 fewer is none)
+chance   87.5 % spam, where half of all mail is
 
 POINTS                  RULE   WHERE  WHY     EVIDENCE
 +4.20 (cut from +5.00)  GTUBE  body   a test  XJS*\\u{1b}
