@@ -228,7 +228,7 @@ impl Engine {
         let Sum { counted, score, level } = self.sum(&parts);
         hits.iter_mut().zip(counted).for_each(|(hit, points)| hit.points = points);
         hits.sort_by(|one, other| other.points.total_cmp(&one.points));
-        let author = facts.author().and_then(|author| Domain::parse(author.domain()).ok());
+        let author = Domain::parse(facts.author_domain()).ok();
         Assessment { score, level, hits, tokens, fired, author }
     }
 

@@ -23,6 +23,8 @@ pub struct Sample {
     pub spam: bool,
     pub source: String,
     pub year: String,
+    /// The author's domain; empty when it has none.
+    pub author: String,
     pub tokens: Tokens,
     /// The places of the rules that hit, in the order of [`Engine::rules`].
     pub hits: Vec<u16>,

@@ -155,6 +155,11 @@ impl Facts {
         from.iter().find(|mailbox| !mailbox.domain().is_empty()).or(from.first())
     }
 
+    /// The author's domain as written; empty when there is none.
+    pub fn author_domain(&self) -> &str {
+        self.author().map_or("", Named::domain)
+    }
+
     fn read_texts(&mut self) {
         self.folded.push(&self.headers.subject);
         // Hidden text last: it must neither part the words a reader sees, nor push them out of the bound.

@@ -2,6 +2,9 @@
 
 use super::logistic::{self, Bound, Column, Rows};
 use super::measure::Scored;
+use crate::mail::SpamLevel;
+use crate::spam::Thresholds;
+use crate::spam::scale::level_of;
 
 /// How much of the ham each level may hit, on messages that were not fitted to. The promise is 2, 0.5 and 0.05 %; the cuts
 /// stay well inside, since ham elsewhere is of other kinds than the ham here.
@@ -18,6 +21,12 @@ pub struct Cuts {
     /// The probability of spam, at a share of one half, is 1 / (1 + e^−(steepness·(score − even))).
     pub even: f32,
     pub steepness: f32,
+}
+
+impl Cuts {
+    pub fn level(&self, score: f32) -> SpamLevel {
+        level_of(score, Thresholds { low: self.low, med: self.med, high: self.high })
+    }
 }
 
 /// Cuts scores of messages that were not fitted to.

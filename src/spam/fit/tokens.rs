@@ -1,5 +1,7 @@
 //! Fitting the token model.
 
+use std::collections::{HashMap, HashSet};
+
 use super::Sample;
 use super::logistic::{self, Bound, Column, Rows};
 use crate::spam::model::Model;
@@ -7,7 +9,8 @@ use crate::spam::model::Model;
 /// A token counts when it stands in messages of so many sources: what stands in one list or one campaign alone names it,
 /// and says nothing about spam.
 const SOURCES_MIN: u32 = 3;
-/// How much a row costs when it is on the wrong side, against the strength that holds weights at zero.
+/// How much a row of the largest source costs when it is on the wrong side, against the strength that holds weights at zero.
+/// A row of a smaller source costs more, by the root of how much smaller it is: what is rare here may be common elsewhere.
 const COST: f32 = 1000.0;
 /// Values are raised by how differently spam and ham use a token, to this power (after naive Bayes; Wang and Manning,
 /// Baselines and Bigrams, 2012): rare words that speak clearly are heard.
@@ -44,11 +47,30 @@ pub fn fit(samples: &[Sample], inside: &dyn Fn(&Sample) -> bool) -> Model {
         }
     }
     let spam: Vec<bool> = rows.iter().map(|sample| sample.spam).collect();
-    let fitted =
-        logistic::fit(&Rows { spam: &spam, cost: &vec![COST; rows.len()] }, &columns, &vec![Bound::free(1.0); columns.len()]);
+    let cost = costs(&rows);
+    let fitted = logistic::fit(&Rows { spam: &spam, cost: &cost }, &columns, &vec![Bound::free(1.0); columns.len()]);
     let weights =
         places.iter().zip(&fitted.weights).zip(&contrasts).map(|((place, weight), contrast)| (*place, weight * contrast));
     Model::of(fitted.intercept, weights)
+}
+
+fn costs(rows: &[&Sample]) -> Vec<f32> {
+    let mut sizes: HashMap<&str, f32> = HashMap::new();
+    rows.iter().for_each(|sample| *sizes.entry(&sample.source).or_default() += 1.0);
+    let largest = sizes.values().copied().fold(0.0, f32::max);
+    rows.iter().map(|sample| COST * (largest / sizes[sample.source.as_str()]).sqrt()).collect()
+}
+
+/// Sources that are collections: most of their messages have an author's domain of their own, so that no sender can be
+/// learned from them. Mailing lists have few authors and an archive of one firm has one.
+fn collections<'s>(rows: &[&'s Sample]) -> HashSet<&'s str> {
+    let mut authors: HashMap<&str, (HashSet<&str>, usize)> = HashMap::new();
+    for sample in rows {
+        let (seen, count) = authors.entry(&sample.source).or_default();
+        seen.insert(&sample.author);
+        *count += 1;
+    }
+    authors.into_iter().filter(|(_, (seen, count))| seen.len() * 2 > *count).map(|(source, _)| source).collect()
 }
 
 /// How often each place of the table was seen.
@@ -62,16 +84,18 @@ struct Seen {
 struct Token {
     ham: u32,
     spam: u32,
-    /// A bit for each source. Spam of another year is another source: campaigns change, mailing lists stay.
+    /// A bit for each source. Another year of spam or of a collection is another source: campaigns change, mailing lists stay.
     sources: u64,
 }
 
 impl Seen {
     fn count(rows: &[&Sample]) -> Seen {
         let mut names: Vec<String> = Vec::new();
+        let collections = collections(rows);
         let mut seen = Seen { tokens: vec![Token::default(); 1 + Model::place(u32::MAX) as usize], ham: 1.0, spam: 1.0 };
         for sample in rows {
-            let name = if sample.spam { format!("{} {}", sample.source, sample.year) } else { sample.source.clone() };
+            let is_split = sample.spam || collections.contains(sample.source.as_str());
+            let name = if is_split { format!("{} {}", sample.source, sample.year) } else { sample.source.clone() };
             let bit = names.iter().position(|known| *known == name).unwrap_or_else(|| {
                 names.push(name);
                 names.len() - 1

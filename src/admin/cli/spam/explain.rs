@@ -143,8 +143,10 @@ fn domain_text(explained: &DomainExplained) -> String {
     let DomainExplained { domain, score, level, chance, own, decision, why, setting, turns } = explained;
     let chance = chance.map_or_else(String::new, |chance| format!(", chance of spam {}", chance_text(chance)));
     let why = if why.is_empty() { String::new() } else { format!(": {}", printable(why)) };
-    let mut text =
-        format!("\n{domain}  level {level}, score {score:.2}{chance}\n  decided  {decision}{why}\n  setting  {}\n", printable(setting));
+    let mut text = format!(
+        "\n{domain}  level {level}, score {score:.2}{chance}\n  decided  {decision}{why}\n  setting  {}\n",
+        printable(setting)
+    );
     for hit in own {
         text += &format!("  its own  {:+.2} {} {}\n", hit.points, hit.rule, printable(&hit.evidence));
     }

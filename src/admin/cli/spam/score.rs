@@ -54,7 +54,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// As evaluators write levels.
-fn word(level: SpamLevel) -> &'static str {
+pub(super) fn word(level: SpamLevel) -> &'static str {
     match level {
         SpamLevel::None => "None",
         SpamLevel::Low => "Low",

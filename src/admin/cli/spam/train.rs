@@ -4,13 +4,14 @@
 mod report;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::super::{Context, Failure};
 use super::manifest::{self, Item};
-use crate::spam::fit::{self, Sample};
+use super::score;
+use crate::spam::fit::{self, Parts, Sample, Trained};
 use crate::spam::{Engine, Facts, Tokens};
 
 #[derive(Debug, Args)]
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// Where the report goes; else standard output
     #[arg(long, value_name = "FILE.md")]
     report: Option<PathBuf>,
+    /// Where the score of each message goes that a fit without it gave, for an evaluator: id, score and level, tab separated
+    #[arg(long, value_name = "SCORES.tsv")]
+    scores: Option<PathBuf>,
     /// Only report; change no file
     #[arg(long)]
     dry_run: bool,
@@ -32,10 +36,13 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::load(&arguments.rules).map_err(|errors| Failure::Configuration(errors.to_string()))?.with_model(None);
     let mut samples = Vec::new();
+    let mut parts = Vec::new();
     for path in &arguments.manifest {
         let items = manifest::read(path)?;
         let read = manifest::each(&items, "reading", |item| sample(&engine, item));
+        let before = samples.len();
         samples.extend(read.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::CouldNot)?);
+        parts.push((path.display().to_string(), before..samples.len()));
     }
     let (spam, ham) = samples.iter().partition::<Vec<_>, _>(|sample| sample.spam);
     if spam.len() < 100 || ham.len() < 100 {
@@ -48,12 +55,27 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
         bar.inc(1);
     });
     bar.finish_and_clear();
-    let report = report::text(&samples, &trained);
+    let written = |path: &Path, text: &str| {
+        std::fs::write(path, text).map_err(|error| Failure::CouldNot(format!("{}: {error}", path.display())))
+    };
+    let report = report::text(&samples, &parts, &trained);
     match &arguments.report {
-        Some(path) => std::fs::write(path, &report).map_err(|error| Failure::CouldNot(format!("{}: {error}", path.display())))?,
+        Some(path) => written(path, &report)?,
         None => context.show(&report, |report| report.clone())?,
     }
+    if let Some(path) = &arguments.scores {
+        written(path, &scores(&samples, &trained))?;
+    }
     if arguments.dry_run { Ok(()) } else { write::back(&arguments.rules, &trained) }
+}
+
+/// As `spam score` writes them, in the order of the manifests.
+fn scores(samples: &[Sample], trained: &Trained) -> String {
+    let line = |(sample, parts): (&Sample, &Parts)| {
+        let level = score::word(trained.cuts.level(parts.score()));
+        format!("{}\t{:.2}\t{level}\n", sample.id, parts.score())
+    };
+    samples.iter().zip(&trained.scores).map(line).collect()
 }
 
 fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {
@@ -68,6 +90,7 @@ fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {
         spam: label != "ham",
         source: item.cell("source").to_owned(),
         year: item.cell("year").to_owned(),
+        author: facts.author_domain().to_ascii_lowercase(),
         tokens: Tokens::of(&facts),
         hits: engine.places_hit(&facts),
     })

@@ -1,15 +1,17 @@
 //! The report of a fit, as Markdown: what a person must see before trusting it.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use crate::spam::fit::measure::range;
 use crate::spam::fit::{Parts, Sample, Scored, Trained};
 
-pub fn text(samples: &[Sample], trained: &Trained) -> String {
+/// `parts`: which of the samples came from which manifest.
+pub fn text(samples: &[Sample], parts: &[(String, Range<usize>)], trained: &Trained) -> String {
     let mut text = String::new();
     let (ham, spam) = scored(samples, &trained.scores, Parts::score, |_| true).counts();
     let _ = writeln!(text, "{ham} ham and {spam} spam. Everything below was measured on messages that were not fitted to.\n");
-    halves(&mut text, samples, trained);
+    halves(&mut text, samples, parts, trained);
     levels(&mut text, samples, trained);
     groups(&mut text, "source", samples, trained, |sample| sample.source.clone());
     groups(&mut text, "year", samples, trained, |sample| format!("{} {}", if sample.spam { "spam" } else { "ham" }, sample.year));
@@ -22,7 +24,7 @@ fn scored(samples: &[Sample], parts: &[Parts], score: impl Fn(&Parts) -> f32, wh
     Scored::new(chosen.map(|(sample, parts)| (score(parts), sample.spam)))
 }
 
-fn halves(text: &mut String, samples: &[Sample], trained: &Trained) {
+fn halves(text: &mut String, samples: &[Sample], parts: &[(String, Range<usize>)], trained: &Trained) {
     let all = |_: &Sample| true;
     let _ = writeln!(text, "| what | figures |\n|---|---|");
     for (what, figures) in [
@@ -32,6 +34,12 @@ fn halves(text: &mut String, samples: &[Sample], trained: &Trained) {
         ("each source judged by a fit without it", scored(samples, &trained.by_source, Parts::score, all).figures()),
     ] {
         let _ = writeln!(text, "| {what} | {figures} |");
+    }
+    for (name, range) in parts.iter().filter(|_| parts.len() > 1) {
+        let figures =
+            |score: &dyn Fn(&Parts) -> f32| scored(&samples[range.clone()], &trained.scores[range.clone()], score, all).figures();
+        let _ = writeln!(text, "| the messages of {name}, rules and tokens | {} |", figures(&Parts::score));
+        let _ = writeln!(text, "| the messages of {name}, rules alone | {} |", figures(&|parts| parts.rules));
     }
 }
 
