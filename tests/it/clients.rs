@@ -185,7 +185,8 @@ async fn a_dns_list_adds_its_points_and_refuses_nobody() {
         .address("1.2.0.192.dead.example", "198.51.100.80");
     zone(&world, dns);
     let id = take(&world, CLIENT, GOOD, &[TO]).await;
-    world.told(id, "judged: level=med score=6.5 LISTED=7.5 LISTED=-1").await;
+    world.told(id, "judged: level=med score=6.5 LISTED=7.5 ").await;
+    world.told(id, " LISTED=-1; ").await;
     world.told(id, "client: DNS list - bl.example 127.0.0.4 [192.0.2.1]").await;
     let status = world.flow().checks.clients.lists_status(&world.flow().config());
     let shadow: Vec<_> = status.iter().filter(|list| list.shadow.is_some()).map(|list| list.zone.as_str()).collect();

@@ -216,7 +216,7 @@ fn serve_by(binary: OsString, directory: &Path) -> Command {
     command
 }
 
-fn binary() -> OsString {
+pub fn binary() -> OsString {
     std::env::var_os("FEEDGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_feedgate").into())
 }
 

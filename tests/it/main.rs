@@ -11,6 +11,7 @@ mod crash;
 mod dialogs;
 mod dns;
 mod end_to_end;
+mod fitting;
 mod flow;
 mod forgetful;
 mod gateway;
