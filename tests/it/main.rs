@@ -16,6 +16,7 @@ mod flow;
 mod forgetful;
 mod gateway;
 mod greylist;
+mod honest;
 mod kill;
 mod layout;
 mod learn;
