@@ -85,7 +85,7 @@ impl Kind {
 
     fn inferred(head: &[u8]) -> Option<Kind> {
         match infer::get(head)?.extension() {
-            "exe" | "dll" | "elf" | "mach" | "msi" | "dex" => Some(Kind::Program),
+            "elf" | "mach" | "msi" | "dex" => Some(Kind::Program),
             "bz2" | "xz" | "lz" | "zst" | "cab" | "arj" | "lzh" | "Z" | "ar" | "cpio" => Some(Kind::OtherArchive),
             _ => None,
         }

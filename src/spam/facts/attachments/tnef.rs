@@ -31,13 +31,13 @@ impl Reader<'_> {
             if name.is_empty() {
                 continue;
             }
-            let inside = format!("{path}/{name}");
-            self.attachment.names.push(inside.clone());
+            // Outlook shows it as an attachment, not as a file in one.
+            self.attachment.names.push(name.clone());
             if level == LEVELS_MAX {
                 self.sign(Sign::Bound, path);
                 continue;
             }
-            self.file(&inside, "", file.data, level + 1);
+            self.file(&name, "", file.data, level + 1);
         }
     }
 }
