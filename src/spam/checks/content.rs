@@ -1,6 +1,6 @@
-//! Checks of text, HTML, MIME structure and attachments.
+//! Checks of text, HTML and MIME structure.
 
-use crate::spam::facts::{Attachment, Facts, Flaw};
+use crate::spam::facts::{Facts, Flaw};
 
 /// Fewer letters than this are hardly a word.
 const HARDLY_A_WORD: usize = 80;
@@ -80,73 +80,4 @@ pub(super) fn styled_letters(facts: &Facts) -> Option<String> {
     // Full-width Latin letters are ordinary in Japanese and Chinese text.
     let east_asian = facts.folded.text.chars().any(|letter| matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}'));
     (count >= 10 && !east_asian).then(|| format!("{count} letters"))
-}
-
-pub(super) fn attachment_double_extension(facts: &Facts) -> Option<String> {
-    const SHOWN: [&str; 18] = [
-        "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "txt", "rtf", "jpg", "jpeg", "png", "gif", "mp3", "mp4", "csv",
-        "htm", "html",
-    ];
-    let double = |name: &&String| {
-        let mut extensions = name.rsplit('.').map(str::trim_end);
-        extensions.next().is_some_and(runs) && extensions.next().is_some_and(|before| SHOWN.contains(&before))
-    };
-    names(facts).find(double).cloned()
-}
-
-pub(super) fn attachment_disguised_program(facts: &Facts) -> Option<String> {
-    let disguised = |attachment: &&Attachment| {
-        let known = attachment.names[0].rsplit_once('.').is_some_and(|(_, extension)| runs(extension) || extension == "dll");
-        attachment.program && !known
-    };
-    facts.mime.attachments.iter().find(disguised).map(|attachment| format!("{} ({})", attachment.names[0], attachment.declared))
-}
-
-pub(super) fn attachment_active_page(facts: &Facts) -> Option<String> {
-    facts.mime.attachments.iter().find(|attachment| attachment.active_page).map(|attachment| attachment.names[0].clone())
-}
-
-pub(super) fn attachment_locked_archive(facts: &Facts) -> Option<String> {
-    const TOLD: [&str; 8] =
-        ["password:", "password is", "password for", "pass:", "passwort:", "passwort lautet", "kennwort", "mot de passe"];
-    const ARCHIVES: [&str; 6] = ["zip", "rar", "7z", "ace", "arj", "gz"];
-    let archive = facts.mime.attachments.iter().find(|attachment| attachment.encrypted || attachment.has_extension(&ARCHIVES))?;
-    TOLD.iter().any(|told| facts.folded.text.contains(told)).then(|| archive.names[0].clone())
-}
-
-/// Extensions that Windows runs at a double click.
-fn runs(extension: &str) -> bool {
-    const RUNS: [&str; 26] = [
-        "exe",
-        "scr",
-        "pif",
-        "com",
-        "bat",
-        "cmd",
-        "msi",
-        "cpl",
-        "hta",
-        "js",
-        "jse",
-        "vbs",
-        "vbe",
-        "wsf",
-        "wsh",
-        "ps1",
-        "lnk",
-        "jar",
-        "reg",
-        "chm",
-        "iso",
-        "img",
-        "vhd",
-        "url",
-        "library-ms",
-        "appx",
-    ];
-    RUNS.contains(&extension)
-}
-
-fn names(facts: &Facts) -> impl Iterator<Item = &String> {
-    facts.mime.attachments.iter().flat_map(|attachment| &attachment.names)
 }

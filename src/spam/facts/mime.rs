@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
 
-use super::attachments::Attachment;
+use super::attachments::{Attachment, Budget};
 use super::decode::{self, Decoded};
 use crate::mail::HeaderSection;
 use crate::spam::text::{TEXT_MAX, prefix};
@@ -98,7 +98,14 @@ pub(in crate::spam) struct Mime {
 impl Mime {
     /// Walks a message. `cut`: the content is only the beginning, so that missing ends are no flaw.
     pub fn walk(content: &[u8], cut: bool) -> Mime {
-        let mut walk = Walk { mime: Mime::default(), cut, attached: false, alternative: false, boundaries: Vec::new() };
+        let mut walk = Walk {
+            mime: Mime::default(),
+            cut,
+            attached: false,
+            alternative: false,
+            boundaries: Vec::new(),
+            budget: Budget::default(),
+        };
         walk.entity(content, 0, PLAIN);
         walk.mime
     }
@@ -119,6 +126,8 @@ struct Walk {
     alternative: bool,
     /// Of the multiparts around.
     boundaries: Vec<String>,
+    /// Of all attachments.
+    budget: Budget,
 }
 
 /// The MIME fields of one entity (RFC 2045 §3), read.
@@ -229,7 +238,7 @@ impl Walk {
                 self.text(decode::text_of(&bytes, charset), subtype == "html");
             }
         } else {
-            self.mime.attachments.push(Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes));
+            self.mime.attachments.push(Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes, &mut self.budget));
         }
     }
 

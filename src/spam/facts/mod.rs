@@ -18,7 +18,7 @@ use super::text::{Folded, TEXT_MAX, prefix};
 use html::Html;
 use prose::{Prose, Words};
 
-pub(super) use attachments::Attachment;
+pub(super) use attachments::{Sign, extension, runs};
 pub(super) use headers::{DateField, HeaderField, Headers, Named};
 pub(super) use links::{Link, Links, Place, organisation};
 pub(super) use mime::{Flaw, Mime};
