@@ -29,6 +29,8 @@ pub(in crate::spam) struct Attachment {
     pub program: bool,
     /// An HTML page that asks for input or runs a script.
     pub active_page: bool,
+    /// What QR codes in an image say.
+    pub qr_texts: Vec<String>,
 }
 
 impl Attachment {

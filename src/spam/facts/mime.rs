@@ -14,6 +14,7 @@ use mail_parser::{ContentType, HeaderValue};
 
 use super::attachments::Attachment;
 use super::decode::{self, Decoded};
+use super::qr;
 use crate::mail::HeaderSection;
 use crate::spam::text::{TEXT_MAX, prefix};
 
@@ -98,7 +99,14 @@ pub(in crate::spam) struct Mime {
 impl Mime {
     /// Walks a message. `cut`: the content is only the beginning, so that missing ends are no flaw.
     pub fn walk(content: &[u8], cut: bool) -> Mime {
-        let mut walk = Walk { mime: Mime::default(), cut, attached: false, alternative: false, boundaries: Vec::new() };
+        let mut walk = Walk {
+            mime: Mime::default(),
+            cut,
+            attached: false,
+            alternative: false,
+            boundaries: Vec::new(),
+            codes: qr::Reader::default(),
+        };
         walk.entity(content, 0, PLAIN);
         walk.mime
     }
@@ -119,6 +127,7 @@ struct Walk {
     alternative: bool,
     /// Of the multiparts around.
     boundaries: Vec<String>,
+    codes: qr::Reader,
 }
 
 /// The MIME fields of one entity (RFC 2045 §3), read.
@@ -229,7 +238,8 @@ impl Walk {
                 self.text(decode::text_of(&bytes, charset), subtype == "html");
             }
         } else {
-            self.mime.attachments.push(Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes));
+            let attachment = Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes);
+            self.mime.attachments.push(Attachment { qr_texts: self.codes.texts(&bytes), ..attachment });
         }
     }
 
