@@ -1,0 +1,60 @@
+//! What kind of place a link leads to: shorteners, free pages, files, forms, tunnels, pictures of strangers.
+
+use super::{author_organisation, clickable, clicks};
+use crate::spam::facts::hosting::{Hosting, hosting};
+use crate::spam::facts::{Facts, Link, Place, organisation, shorteners};
+use crate::spam::text::evidence;
+
+pub(in crate::spam::checks) fn link_shortener(facts: &Facts) -> Option<String> {
+    let own = author_organisation(facts);
+    clickable(facts, |link| shorteners::is_shortener(&link.host) && organisation(&link.host) != own)
+}
+
+pub(in crate::spam::checks) fn link_free_hosting(facts: &Facts) -> Option<String> {
+    leads_to(facts, Hosting::Pages).or_else(|| leads_to(facts, Hosting::Files))
+}
+
+/// A page that lies as a file in storage: nobody honest publishes so.
+pub(in crate::spam::checks) fn link_stored_page(facts: &Facts) -> Option<String> {
+    let is_page = |link: &Link| {
+        let path = link.path().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+        [".html", ".htm", ".shtml", ".xhtml", ".svg"].iter().any(|end| path.ends_with(end))
+    };
+    clickable(facts, |link| hosting(&link.host, link.path()) == Some(Hosting::Files) && is_page(link))
+}
+
+pub(in crate::spam::checks) fn link_free_form(facts: &Facts) -> Option<String> {
+    leads_to(facts, Hosting::Forms)
+}
+
+pub(in crate::spam::checks) fn link_unstoppable(facts: &Facts) -> Option<String> {
+    leads_to(facts, Hosting::Unstoppable)
+}
+
+pub(in crate::spam::checks) fn link_tunnel(facts: &Facts) -> Option<String> {
+    leads_to(facts, Hosting::Tunnel)
+}
+
+/// A picture that lies where anybody drops pictures; companies have a host for theirs.
+pub(in crate::spam::checks) fn image_at_strangers(facts: &Facts) -> Option<String> {
+    let mut images = facts.links.all.iter().filter(|link| link.place == Place::Image);
+    images.find(|link| hosting(&link.host, link.path()) == Some(Hosting::Images)).map(|link| evidence(&link.url))
+}
+
+/// A picture in a bucket of files, under no name.
+pub(in crate::spam::checks) fn image_in_bucket(facts: &Facts) -> Option<String> {
+    let own = author_organisation(facts);
+    let mut images = facts.links.all.iter().filter(|link| link.place == Place::Image);
+    let bucket = |link: &&Link| {
+        hosting(&link.host, link.path()) == Some(Hosting::Files)
+            && !link.host.ends_with("cloudfront.net")
+            && organisation(&link.host) != own
+    };
+    images.find(bucket).map(|link| evidence(&link.url))
+}
+
+fn leads_to(facts: &Facts, kind: Hosting) -> Option<String> {
+    let own = author_organisation(facts);
+    let found = clicks(facts).find(|link| hosting(&link.host, link.path()) == Some(kind) && organisation(&link.host) != own);
+    found.map(|link| evidence(&link.url))
+}
