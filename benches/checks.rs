@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use feedgate::checks::Checks;
 use feedgate::config::Config;
 use feedgate::daemon::serve_session;
-use feedgate::flow::Flow;
+use feedgate::flow::{Base, Flow, LessonKeeper};
 use feedgate::mail::IdSource;
 use feedgate::outside::{Clock, Resolver, Transport};
 use feedgate::queue::Queue;
@@ -174,7 +174,10 @@ async fn flow(directory: &Path) -> Arc<Flow> {
     let maillog = MailLog::new(Arc::new(Metrics::new()), None);
     let config = Arc::new(ArcSwap::from_pointee(config));
     let queue = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&config), maillog.clone(), ids);
+    let untaught: Base = Arc::new(|_| 0.0);
+    let lessons = LessonKeeper::open(directory, Arc::new(RealDisk), Arc::clone(&clock), untaught, Arc::new(Metrics::new()));
     Arc::new(Flow {
+        lessons,
         checks: Checks::new(&store, Arc::clone(&clock), Arc::clone(&resolver), Arc::clone(&transport)),
         queue: queue.await.expect("the queue loads"),
         scanner: Arc::new(sim::Scanner::new()),

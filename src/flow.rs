@@ -11,6 +11,7 @@
 //! the order; `decide` is pure.
 
 mod attempt;
+mod classify;
 mod decide;
 mod domains;
 mod door;
@@ -36,11 +37,12 @@ use crate::mail::{
 use crate::outside::{Body, Clock, Resolver, Scanner, Transport};
 use crate::queue::{Delivery, Hop, Job, Probe, Queue, RouteFailure, route, route_to};
 use crate::smtp::{ConnectFailure, Connection, Incoming, Timeouts, TlsMemory, TlsUse};
-use crate::spam::{Assessment, Authors, Engine, Facts};
+use crate::spam::{Assessment, Engine, Vector};
 use crate::store::{BodyWriter, Entry, ReceivedBody, Store, StoreError};
 use crate::telemetry::MailLog;
 
 use attempt::Attempt;
+use classify::Classified;
 pub use decide::{Sender, decide};
 pub use lessons::{Base, LessonError, LessonKeeper, LessonStats, Training};
 pub use limits::Consequence;
@@ -56,13 +58,13 @@ pub struct Flow {
     pub queue: Queue,
     pub checks: Checks,
     pub engine: ArcSwap<Engine>,
+    /// What operators and users taught.
+    pub lessons: LessonKeeper,
     pub maillog: MailLog,
     pub tls_memory: TlsMemory,
     pub timeouts: Timeouts,
 }
 
-/// Content larger than this is classified on a thread of its own, in bytes.
-const CLASSIFY_INLINE_MAX: u64 = 64 * 1024;
 /// How long each host may take to answer a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2 * 60);
 
@@ -238,11 +240,12 @@ impl Flow {
             Verdict::Clean | Verdict::Unscannable(_) => self.classify(&envelope, &body, &authentication).await?,
         };
         let classified = assessment.is_some();
-        let (assessment, authors) = assessment.unwrap_or_default();
+        let Classified { assessment, authors, learned } = assessment.unwrap_or_default();
         let mut domains = Vec::new();
         if classified {
-            domains = self.seen_by_domains(&envelope, &authors, &authentication, &assessment, |_| Vec::new()).await;
+            domains = self.seen_by_domains(&envelope, &authors, &authentication, &assessment, &learned).await;
             self.remember_reputation(&envelope, &authors, &authentication, assessment.level).await;
+            self.store.vectors().judged(Vector::judged(&envelope, self.now(), &assessment));
         }
         let Assessment { score, level, hits, .. } = assessment;
         let judgement = Judgement { at: self.now(), verdict, score, level, hits, authentication, domains };
@@ -274,33 +277,6 @@ impl Flow {
         }
         self.remember_signers(envelope, &found).await;
         found
-    }
-
-    /// The spam level, where one of the recipients' domains asked for it; `None` where nobody did. Rules read content in linear
-    /// time; large content is read on a thread of its own all the same, so that it delays nobody.
-    async fn classify(
-        &self,
-        envelope: &Arc<Envelope>,
-        body: &Body,
-        authentication: &Authentication,
-    ) -> Result<Option<(Assessment, Authors)>, NotJudged> {
-        let config = self.config();
-        let mut domains = envelope.recipients.iter().filter_map(|recipient| config.domain(recipient.address.domain()?));
-        if !domains.any(|domain| domain.spam.enabled) {
-            return Ok(None);
-        }
-        let content = body.head(Facts::CONTENT_MAX).await.map_err(|error| {
-            tracing::error!(id = %envelope.id, %error, "a message could not be read to be classified; trying again later");
-            NotJudged
-        })?;
-        let engine = self.engine.load_full();
-        if body.size() <= CLASSIFY_INLINE_MAX {
-            return Ok(Some(assess(&engine, Facts::gather(envelope, &content).with(&authentication.findings))));
-        }
-        let (envelope, found) = (Arc::clone(envelope), authentication.findings.clone());
-        let assess = move || assess(&engine, Facts::gather(&envelope, &content).with(&found));
-        let assessed = tokio::task::spawn_blocking(assess);
-        assessed.await.map(Some).map_err(|_| NotJudged)
     }
 
     /// Decided while the sender waits. It can be refused only when it is refused for everybody: one reply answers for all
@@ -342,6 +318,7 @@ impl Flow {
     async fn record(&self, envelope: &Envelope, judgement: Judgement, decisions: Vec<Decision>) {
         let now = self.now();
         self.client_passed(envelope, &judgement).await;
+        self.store.vectors().decided(envelope, &judgement, &decisions);
         for (recipients, decision) in grouped(envelope, &decisions) {
             self.maillog.decided(now, envelope.id, recipients, decision);
         }
@@ -374,10 +351,6 @@ impl Flow {
             Err(NotJudged) => self.judge_again_later(id).await,
         }
     }
-}
-
-fn assess(engine: &Engine, facts: Facts) -> (Assessment, Authors) {
-    (engine.assess(&facts), Authors::of(&facts))
 }
 
 /// Recipients with the same decision, in one line of the mail log.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::{Config, Source};
-use crate::flow::Flow;
+use crate::flow::{Base, Flow};
 use crate::net::server_tls;
 use crate::spam::Engine;
 
@@ -39,6 +39,7 @@ impl Reload {
         let later = needs_restart(&old, &config);
         let domains = config.domains.len();
         self.tls.store(tls);
+        self.flow.lessons.set_base(base(&engine));
         self.flow.engine.store(Arc::new(engine));
         let config = Arc::new(config);
         self.flow.checks.recipients.reload(&config);
@@ -52,6 +53,14 @@ impl Reload {
 /// The rules of the settings, or the built-in ones, with the local layer on top.
 pub fn engine(config: &Config) -> Result<Engine, String> {
     Engine::configured(config.rules.as_deref(), config.rules_local.as_deref()).map_err(|errors| errors.to_string())
+}
+
+/// What lessons are learned on top of: the token model's log-odds.
+pub fn base(engine: &Engine) -> Base {
+    match engine.model() {
+        Some(model) => Arc::new(move |tokens| model.log_odds(tokens)),
+        None => Arc::new(|_| 0.0),
+    }
 }
 
 /// Keys whose change cannot be taken up while running.

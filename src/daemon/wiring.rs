@@ -18,11 +18,11 @@ use super::alerts;
 use super::clock::SystemClock;
 use super::janitor;
 use super::listener::{Sessions, bind, listen};
-use super::reload::{Reload, engine};
+use super::reload::{Reload, base, engine};
 use crate::admin;
 use crate::checks::{Checks, Door};
 use crate::config::{Config, Current, Source, watch as watch_files};
-use crate::flow::{Flow, LessonKeeper};
+use crate::flow::{Base, Flow, LessonKeeper};
 use crate::mail::IdSource;
 use crate::net::{Dns, Tcp, server_tls};
 use crate::outside::{Clock, Resolver, Scanner, Transport};
@@ -83,7 +83,6 @@ struct Gateway {
     history: History,
     metrics: Arc<Metrics>,
     ids: Arc<IdSource>,
-    lessons: LessonKeeper,
     historian: JoinHandle<()>,
 }
 
@@ -99,7 +98,7 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
     let resolver: Arc<dyn Resolver> = Arc::new(Dns::new(&config.dns).context("dns: the resolver could not be started")?);
     let scanner = Arc::new(Pool::new(&config.clamav, Arc::clone(&clock)));
     scanner.prove().await;
-    let lessons = open_lessons(&config, &clock, &metrics).await?;
+    let lessons = open_lessons(&config, base(&rules), &clock, &metrics).await?;
     let current: Current = Arc::new(ArcSwap::from_pointee(config));
     let queue = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&current), maillog.clone(), Arc::clone(&ids))
         .await
@@ -121,11 +120,12 @@ async fn assemble(config: Config, rules: Engine) -> anyhow::Result<Gateway> {
         store,
         queue,
         engine: ArcSwap::from_pointee(rules),
+        lessons,
         maillog,
         tls_memory: TlsMemory::default(),
         timeouts: Timeouts::default(),
     });
-    Ok(Gateway { flow, scanner, history, metrics, ids, lessons, historian })
+    Ok(Gateway { flow, scanner, history, metrics, ids, historian })
 }
 
 /// What runs: to be waited for at the end.
@@ -167,7 +167,7 @@ fn start(
     tracker.spawn(alerts::run(Arc::clone(flow), stop.clone()));
     tracker.spawn(janitor::run(Arc::clone(flow), Arc::clone(scanner), history.clone(), stop.clone()));
     let (failed, failures) = mpsc::channel(1);
-    tracker.spawn(gateway.lessons.clone().run(stop.clone()));
+    tracker.spawn(gateway.flow.lessons.clone().run(stop.clone()));
     let operations = Arc::new(operations(gateway, reload.clone()));
     tracker.spawn(serve_operators(Arc::clone(&operations), admin::socket_path(&flow.config().data_dir), failed, stop.clone()));
     if let Some(listener) = doors.http {
@@ -191,7 +191,7 @@ fn operations(gateway: &Gateway, reload: Reload) -> admin::Operations {
         scanner: Arc::clone(&flow.scanner),
         clock: Arc::clone(&flow.clock),
         metrics: Arc::clone(metrics),
-        lessons: gateway.lessons.clone(),
+        lessons: gateway.flow.lessons.clone(),
         reload: Arc::new(move || {
             let reload = reload.clone();
             Box::pin(async move { reload.reload().await })
@@ -228,9 +228,14 @@ async fn take_down(gateway: Gateway, running: Running) -> anyhow::Result<()> {
 }
 
 /// Opens what was learned. Lessons that do not open stop no mail.
-async fn open_lessons(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> anyhow::Result<LessonKeeper> {
+async fn open_lessons(
+    config: &Config,
+    base: Base,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<LessonKeeper> {
     let (data_dir, clock, metrics) = (config.data_dir.clone(), Arc::clone(clock), Arc::clone(metrics));
-    let open = move || LessonKeeper::open(&data_dir, Arc::new(RealDisk), clock, Arc::new(|_| 0.0), metrics);
+    let open = move || LessonKeeper::open(&data_dir, Arc::new(RealDisk), clock, base, metrics);
     tokio::task::spawn_blocking(open).await.context("opening the lessons failed")
 }
 

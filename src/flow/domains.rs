@@ -19,7 +19,7 @@ impl Flow {
         authors: &Authors,
         authentication: &Authentication,
         message: &Assessment,
-        learned: impl Fn(&Domain) -> Vec<RuleHit>,
+        learned: &[(Domain, RuleHit)],
     ) -> Vec<DomainJudgement> {
         let (config, engine) = (self.config(), self.engine.load_full());
         let claimed = Claimed::new(envelope, &authors.addresses, &authentication.findings);
@@ -27,7 +27,8 @@ impl Flow {
         let mut seen = Vec::new();
         for (domain, settings) in judging(&config, envelope) {
             let spam = &settings.spam;
-            let mut hits = learned(domain);
+            let own = learned.iter().filter(|(taught, _)| taught == domain);
+            let mut hits: Vec<RuleHit> = own.map(|(_, hit)| hit.clone()).collect();
             hits.extend(protected_name(&spam.people, authors, &claimed.proof));
             hits.extend(self.checks.acquaintance.hits(domain, &claimed, who.as_ref(), self.now()).await);
             let listing = listed(&spam.lists, &config.spam.lists, &claimed);

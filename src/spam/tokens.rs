@@ -7,6 +7,7 @@
 mod hashing;
 
 use super::facts::Facts;
+use super::learned::is_trace;
 use super::text::Folded;
 use hashing::{Collector, Section};
 
@@ -83,12 +84,10 @@ fn author(facts: &Facts, collector: &mut Collector) {
     }
 }
 
+/// Without what is added on the way: the copy in a user's mailbox must give the same tokens as the message at our door.
 fn header(facts: &Facts, collector: &mut Collector) {
-    for field in facts.headers.fields.iter().take(FIELDS_MAX) {
+    for field in facts.headers.fields.iter().filter(|field| !is_trace(&field.name)).take(FIELDS_MAX) {
         let name = field.name.to_ascii_lowercase();
-        if name.starts_with("x-spam") || name.starts_with("x-feedgate") || name == "received" {
-            continue;
-        }
         collector.word(Section::FieldName, &name);
         if matches!(
             name.as_str(),
@@ -128,7 +127,6 @@ fn shape(facts: &Facts, collector: &mut Collector) {
         ("attachments", facts.mime.attachments.len()),
         ("mixed", facts.folded.mixed_words),
         ("invisible", facts.folded.invisible_in_words),
-        ("received", facts.headers.received),
     ] {
         collector.pair_text(Section::Shape, name, &bucket(count).to_string(), 1);
     }

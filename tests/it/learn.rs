@@ -7,10 +7,9 @@ use std::sync::Arc;
 use feedgate::admin::lessons::Take;
 use feedgate::admin::operations::Selection;
 use feedgate::admin::{OperationError, Operations};
-use feedgate::flow::LessonKeeper;
 use feedgate::queue::{By, Mode, Steer};
 use feedgate::spam::{Digest, Label};
-use feedgate::store::{History, RealDisk, Taught};
+use feedgate::store::{History, Taught};
 use feedgate::telemetry::Metrics;
 
 use crate::gateway::{Gateway, command, domain, wait_for};
@@ -105,9 +104,6 @@ fn what_is_wanted_must_be_said() {
 
 fn operations(world: &World) -> Operations {
     let (flow, metrics) = (world.flow(), Arc::new(Metrics::new()));
-    let data_dir = flow.config().data_dir.clone();
-    let lessons =
-        LessonKeeper::open(&data_dir, Arc::new(RealDisk), Arc::clone(&flow.clock), Arc::new(|_| 0.0), Arc::clone(&metrics));
     Operations {
         queue: flow.queue.clone(),
         checks: flow.checks.clone(),
@@ -118,7 +114,11 @@ fn operations(world: &World) -> Operations {
         scanner: Arc::clone(&flow.scanner),
         clock: Arc::clone(&flow.clock),
         metrics,
-        lessons,
+        lessons: flow.lessons.clone(),
+        engine: {
+            let flow = Arc::clone(flow);
+            Arc::new(move || flow.engine.load_full())
+        },
         reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
         started_at: flow.now(),
     }

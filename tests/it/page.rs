@@ -8,9 +8,8 @@ use feedgate::admin::client::Client;
 use feedgate::admin::seen::{ClientQuery, Seen};
 use feedgate::admin::{Operations, serve_http, serve_socket};
 use feedgate::checks::{Case, Kind};
-use feedgate::flow::LessonKeeper;
 use feedgate::mail::{Finding, Reply, Verdict};
-use feedgate::store::{History, RealDisk};
+use feedgate::store::History;
 use feedgate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,13 +108,7 @@ fn operations(world: &World, metrics: Arc<Metrics>) -> Operations {
         config: Arc::clone(&flow.config),
         scanner: Arc::clone(&flow.scanner),
         clock: Arc::clone(&flow.clock),
-        lessons: LessonKeeper::open(
-            &flow.config().data_dir,
-            Arc::new(RealDisk),
-            Arc::clone(&flow.clock),
-            Arc::new(|_| 0.0),
-            Arc::clone(&metrics),
-        ),
+        lessons: flow.lessons.clone(),
         metrics,
         reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
         engine: Arc::new(|| Arc::new(feedgate::spam::Engine::builtin())),

@@ -340,6 +340,7 @@ fn operations(world: &World) -> Operations {
         metrics: Arc::new(Metrics::new()),
         reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
         engine: Arc::new(move || rules.engine.load_full()),
+        lessons: flow.lessons.clone(),
         started_at: flow.now(),
     }
 }

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use feedgate::checks::Checks;
 use feedgate::config::{Config, Current};
 use feedgate::daemon::{serve_session, tell_alerts};
-use feedgate::flow::Flow;
+use feedgate::flow::{Flow, LessonKeeper};
 use feedgate::mail::{IdSource, QueueId, RecipientProgress, Timestamp};
 use feedgate::outside::{Clock, Resolver, Scanner, Transport};
 use feedgate::queue::{OutageState, Queue, Selector};
@@ -141,6 +141,9 @@ impl World {
         let config: Current = Arc::new(ArcSwap::from_pointee(config));
         let load = Queue::load(store.clone(), Arc::clone(&clock), Arc::clone(&config), maillog.clone(), Arc::clone(&ids));
         let queue = load.await.expect("the queue loads");
+        let metrics = Arc::new(Metrics::new());
+        let lessons =
+            LessonKeeper::open(&config.load().data_dir, Arc::new(RealDisk), Arc::clone(&clock), Arc::new(|_| 0.0), metrics);
         let flow = Arc::new(Flow {
             config,
             clock: Arc::clone(&clock),
@@ -151,6 +154,7 @@ impl World {
             store,
             queue,
             engine: ArcSwap::from_pointee(Engine::builtin()),
+            lessons,
             maillog,
             tls_memory: TlsMemory::default(),
             timeouts: Timeouts::default(),

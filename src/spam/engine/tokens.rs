@@ -1,5 +1,7 @@
 //! The token model's part of a judgement: one hit among the others, with the words that spoke loudest.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::mail::RuleHit;
 use crate::spam::facts::Facts;
@@ -11,6 +13,8 @@ use crate::spam::tokens::Tokens;
 
 /// The rule id of the token model.
 pub const TOKENS: &str = "TOKENS";
+/// That of what a domain's users taught.
+const LEARNED: &str = "LEARNED";
 /// Points for each unit of log-odds.
 const POINTS: f32 = 1.0;
 /// Words may speak for a message only so far: whoever pastes a page of good prose must not outweigh proof.
@@ -23,6 +27,17 @@ impl Engine {
     /// Points for log-odds of the token model.
     pub fn token_points(log_odds: f32) -> f32 {
         (log_odds * POINTS).clamp(LEAST, MOST)
+    }
+
+    /// The token model, where there is one.
+    pub fn model(&self) -> Option<Arc<Model>> {
+        self.model.clone()
+    }
+
+    /// What a domain learned on top of everything else, in log-odds, as a hit; `None` for what says nothing.
+    pub fn learned_hit(&self, log_odds: f32) -> Option<RuleHit> {
+        let points = rounded(log_odds * POINTS);
+        (points != 0.0).then(|| RuleHit { rule: LEARNED.to_owned(), points, evidence: "like mail of this domain".to_owned() })
     }
 
     /// What the token model says, with what the platform learned. `None`: there is no model.
