@@ -59,6 +59,12 @@ pub(super) fn link_data(facts: &Facts) -> Option<String> {
     clickable(facts, |link| link.scheme_is("data"))
 }
 
+/// A link that runs something instead of leading anywhere, or that opens a file of the reader's own network.
+pub(super) fn link_script(facts: &Facts) -> Option<String> {
+    let idle = |link: &Link| link.url.to_ascii_lowercase().starts_with("javascript:void(");
+    clickable(facts, |link| ["javascript", "vbscript", "file"].iter().any(|scheme| link.scheme_is(scheme)) && !idle(link))
+}
+
 pub(super) fn link_alone(facts: &Facts) -> Option<String> {
     let written = || clicks(facts).filter(|link| link.place != Place::Inner);
     let first = written().next()?;

@@ -143,14 +143,21 @@ pub(in crate::spam) struct Links {
     pub all: Vec<Link>,
     /// Also those that were not kept.
     pub count: usize,
+    /// There were more than are kept, repetitions not counted.
+    pub overflowed: bool,
     seen: HashSet<String>,
 }
 
 impl Links {
     pub fn push(&mut self, link: Link) {
         self.count += 1;
-        if self.all.len() < LINKS_MAX && self.seen.insert(format!("{} {}", link.url, link.shown)) {
+        if self.overflowed || !self.seen.insert(format!("{} {}", link.url, link.shown)) {
+            return;
+        }
+        if self.all.len() < LINKS_MAX {
             self.all.push(link);
+        } else {
+            self.overflowed = true;
         }
     }
 

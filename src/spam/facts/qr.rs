@@ -22,10 +22,10 @@ const BYTES_MAX: usize = 700 << 10;
 /// The smallest code has 21 squares a side.
 const SIDE_MIN: u32 = 42;
 const SIDE_MAX: u32 = 2_500;
-const PIXELS_MAX: u32 = 2_000_000;
+const PIXELS_MAX: u32 = 1_000_000;
 /// Larger images are made smaller before codes are looked for.
 const LOOKED_AT_MAX: u32 = 400_000;
-const ALLOCATED_MAX: u64 = 24 << 20;
+const ALLOCATED_MAX: u64 = 16 << 20;
 /// A code has three corners.
 const CORNERS_MAX: usize = 8;
 /// Of what one code says, in bytes.

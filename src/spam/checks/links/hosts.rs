@@ -148,6 +148,15 @@ pub(in crate::spam::checks) fn link_numbered_host(facts: &Facts) -> Option<Strin
     strange(facts).find(|link| numbered(link) && !link.leads_to_address()).map(|link| link.host.clone())
 }
 
+/// Three or more hyphens in what was registered: a sentence for a name.
+pub(in crate::spam::checks) fn link_hyphened_host(facts: &Facts) -> Option<String> {
+    let hyphened = |link: &&Link| {
+        let label = registered_label(&link.host);
+        !label.starts_with("xn--") && label.matches('-').count() >= 3
+    };
+    strange(facts).find(hyphened).map(|link| link.host.clone())
+}
+
 /// Links to names that somebody registered for the purpose; neither to shorteners nor to places for everybody.
 fn strange(facts: &Facts) -> impl Iterator<Item = &Link> {
     clicks(facts).filter(|link| {

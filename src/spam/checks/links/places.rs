@@ -53,6 +53,30 @@ pub(in crate::spam::checks) fn image_in_bucket(facts: &Facts) -> Option<String> 
     images.find(bucket).map(|link| evidence(&link.url))
 }
 
+/// A program behind a click, by its name. Mail with a thread or from a list is apart in the rules: there people speak of programs.
+pub(in crate::spam::checks) fn link_to_program(facts: &Facts) -> Option<String> {
+    const PROGRAMS: [&str; 24] = [
+        "apk", "appx", "bat", "cmd", "cpl", "dmg", "exe", "hta", "img", "iso", "jar", "js", "jse", "lnk", "msi", "msix", "pif",
+        "ps1", "scr", "vbe", "vbs", "vhd", "wsf", "xll",
+    ];
+    clickable(facts, |link| PROGRAMS.binary_search(&file_extension(link).as_str()).is_ok())
+}
+
+/// A packed file behind a click, and not at the author's.
+pub(in crate::spam::checks) fn link_to_archive(facts: &Facts) -> Option<String> {
+    const ARCHIVES: [&str; 8] = ["7z", "ace", "arj", "cab", "gz", "r00", "rar", "zip"];
+    let own = author_organisation(facts);
+    clickable(facts, |link| ARCHIVES.binary_search(&file_extension(link).as_str()).is_ok() && organisation(&link.host) != own)
+}
+
+/// Of the file that a link names, in lower case; empty for a page.
+fn file_extension(link: &Link) -> String {
+    let path = link.path().split(['?', '#']).next().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
+    if extension.len() <= 4 { extension.to_ascii_lowercase() } else { String::new() }
+}
+
 fn leads_to(facts: &Facts, kind: Hosting) -> Option<String> {
     let own = author_organisation(facts);
     let found = clicks(facts).find(|link| hosting(&link.host, link.path()) == Some(kind) && organisation(&link.host) != own);

@@ -1,9 +1,14 @@
 //! What the reader is told about a link, and where it leads instead.
 
+use std::collections::HashSet;
+
 use super::{anchors, author_organisation, clicks, registered_label};
 use crate::spam::checks::brands;
 use crate::spam::facts::{Facts, Link, Place, organisation, redirects};
 use crate::spam::text::{Folded, evidence};
+
+/// An honest collection of links, a press review for example, has fewer.
+const ORGANISATIONS_MAX: usize = 40;
 
 pub(in crate::spam::checks) fn link_shows_other_host(facts: &Facts) -> Option<String> {
     let author = author_organisation(facts);
@@ -161,6 +166,24 @@ pub(in crate::spam::checks) fn link_all_the_same(facts: &Facts) -> Option<String
     let first = anchors(facts).next()?;
     let same = facts.links.clickable().filter(|link| link.place != Place::Inner).all(|link| link.url == first.url);
     (same && anchors(facts).count() >= 4).then(|| evidence(&first.url))
+}
+
+/// Links to more organisations than a reader could want, mail of lists apart in the rule.
+pub(in crate::spam::checks) fn link_many_organisations(facts: &Facts) -> Option<String> {
+    let hosts: HashSet<&str> = clicks(facts).map(|link| organisation(&link.host)).filter(|host| !host.is_empty()).collect();
+    (hosts.len() > ORGANISATIONS_MAX).then(|| hosts.len().to_string())
+}
+
+/// More links than are looked at: the last ones are unknown.
+pub(in crate::spam::checks) fn link_beyond_bound(facts: &Facts) -> Option<String> {
+    facts.links.overflowed.then(|| facts.links.count.to_string())
+}
+
+/// The only link is in a picture, where a telephone finds it and a filter does not.
+pub(in crate::spam::checks) fn link_only_in_code(facts: &Facts) -> Option<String> {
+    let code = link_in_code(facts)?;
+    let from_code = |link: &Link| matches!(link.place, Place::Qr | Place::Inner);
+    clicks(facts).all(|link| from_code(link) || link.host.is_empty()).then_some(code)
 }
 
 pub(in crate::spam::checks) fn link_in_code(facts: &Facts) -> Option<String> {

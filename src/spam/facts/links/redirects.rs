@@ -91,7 +91,7 @@ fn in_path(host: &str, before: &str) -> Option<String> {
     let decoded = if path.contains('%') { percent_decoded(path) } else { path.to_owned() };
     let lower = decoded.to_ascii_lowercase();
     let found = ["http:/", "https:/"].iter().filter_map(|start| lower.rfind(start)).max();
-    if let Some(at) = found.filter(|at| decoded[..*at].ends_with(['/', '=', '*', ';', ','])) {
+    if let Some(at) = found.filter(|at| decoded[..*at].ends_with(['/', '=', '*', ';', ',', '_'])) {
         return Some(decoded[at..].to_owned());
     }
     // Pages kept for fast display: /amp/s/host/path.
@@ -118,6 +118,10 @@ fn wrapped(url: &str, host: &str, rest: &str) -> Option<String> {
             Some((_, wrapped)) => unwrapped_v3(wrapped),
             None => value("u").map(percent_decoded),
         };
+    }
+    if host.ends_with(".mimecast.com") {
+        // It keeps the address to itself and tells the host.
+        return value("domain").map(|domain| format!("https://{domain}/"));
     }
     let name = match host {
         _ if host.ends_with("safelinks.protection.outlook.com") => "url",
@@ -240,6 +244,9 @@ mod tests {
         leads("https://urldefense.proofpoint.com/v2/url?u=https-3A__www.evil.example_a-2Db&d=Dw", "www.evil.example");
         leads("https://urldefense.com/v3/__https://evil.example/a*b__;Iw!!abc!def$", "evil.example");
         leads("https://linkprotect.cudasvc.com/url?a=https%3a%2f%2fevil.example&c=E", "evil.example");
+        leads("https://protect-eu.mimecast.com/s/AbCd?domain=evil.example", "evil.example");
+        leads("https://secure-web.cisco.com/1aB/https%3A%2F%2Fevil.example%2Fa", "evil.example");
+        leads("https://url.avanan.click/v2/___https://evil.example/a___.Y3A", "evil.example");
         assert_eq!(unwrapped_v3("https://e.example/*x**A__;IyEh!!").unwrap(), "https://e.example/#x!!");
     }
 
