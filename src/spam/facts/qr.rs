@@ -96,3 +96,113 @@ fn decoded(bytes: &[u8]) -> Option<GrayImage> {
     }
     Some(grey)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use image::{DynamicImage, ImageFormat, Luma, Rgba, RgbaImage};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SAYS: &str = "https://evil.example/q";
+    /// Its squares, a row each.
+    const CODE: [u32; 25] = [
+        0x1fdb87f, 0x1051d41, 0x1759a5d, 0x1748b5d, 0x1754d5d, 0x104b441, 0x1fd557f, 0x0001c00, 0x13f0797, 0x1aa76be, 0x0ed8279,
+        0x17275af, 0x19f9461, 0x163c712, 0x1c6b61f, 0x17a20ed, 0x1244bf6, 0x0017516, 0x1fd6d51, 0x1059b10, 0x175dbf3, 0x17584c3,
+        0x174559f, 0x104c037, 0x1fd5fc9,
+    ];
+
+    fn is_black(x: u32, y: u32) -> bool {
+        x < 25 && CODE.get(y as usize).is_some_and(|row| row >> (24 - x) & 1 == 1)
+    }
+
+    /// With four squares of white around it.
+    fn code(scale: u32) -> GrayImage {
+        let black = |x: u32, y: u32| is_black((x / scale).wrapping_sub(4), (y / scale).wrapping_sub(4));
+        GrayImage::from_fn(33 * scale, 33 * scale, |x, y| Luma([if black(x, y) { 0 } else { 255 }]))
+    }
+
+    fn written(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let (mut bytes, image) = (Cursor::new(Vec::new()), image.into());
+        let image = if format == ImageFormat::Gif { image.into_rgba8().into() } else { image };
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn read(bytes: &[u8]) -> Vec<String> {
+        Reader::default().texts(bytes)
+    }
+
+    #[test]
+    fn codes_are_read_in_each_format_and_size() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif] {
+            for scale in [3, 5, 12, 30] {
+                assert_eq!(read(&written(code(scale), format)), [SAYS], "{format:?} {scale}");
+            }
+        }
+        let behind_glass = RgbaImage::from_fn(132, 132, |x, y| {
+            let black = is_black((x / 4).wrapping_sub(4), (y / 4).wrapping_sub(4));
+            Rgba([0, 0, 0, if black { 255 } else { 0 }])
+        });
+        assert_eq!(read(&written(behind_glass, ImageFormat::Png)), [SAYS], "black on nothing");
+    }
+
+    #[test]
+    fn what_is_too_large_or_too_much_is_left_alone() {
+        let one = written(code(4), ImageFormat::Png);
+        let mut reader = Reader::default();
+        assert_eq!(reader.texts(&one).len() + reader.texts(&one).len() + reader.texts(&one).len(), IMAGES_MAX);
+        assert!(read(&written(code(31), ImageFormat::Png)).is_empty(), "more than a million pixels");
+        assert!(read(&[one.clone(), vec![0; BYTES_MAX]].concat()).is_empty());
+        // What its header says of its size is a lie: nothing is allocated for it.
+        let mut lie = one;
+        lie[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+        assert!(read(&lie).is_empty());
+    }
+
+    #[test]
+    fn images_made_of_corners_keep_nobody_busy() {
+        let corner = |x: u32, y: u32| {
+            let (x, y) = (x % 9, y % 9);
+            let ring = x.abs_diff(3).max(y.abs_diff(3));
+            x < 7 && y < 7 && ring != 2
+        };
+        let nested = |x: u32, y: u32| x.abs_diff(499).max(y.abs_diff(499)).is_multiple_of(2);
+        for black in [&corner as &dyn Fn(u32, u32) -> bool, &nested] {
+            let image = GrayImage::from_fn(999, 999, |x, y| Luma([if black(x, y) { 0 } else { 255 }]));
+            let bytes = written(image, ImageFormat::Png);
+            let start = Instant::now();
+            assert!(read(&bytes).is_empty());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn damaged_images_say_something_or_nothing(
+            kind in 0..3_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let format = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif][kind];
+            let mut bytes = written(code(3), format);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            read(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            read(&bytes);
+        }
+
+        #[test]
+        fn images_that_are_none_say_nothing(start in 0..3_usize, noise in prop::collection::vec(any::<u8>(), 100..2_000)) {
+            let start = [&b"\x89PNG\r\n\x1a\n"[..], b"\xff\xd8\xff\xe0", b"GIF89a"][start];
+            read(&[start, &noise].concat());
+        }
+    }
+}
