@@ -6,6 +6,8 @@ mod places;
 mod recipients;
 mod shown;
 
+use std::net::Ipv4Addr;
+
 use super::lookalike;
 use crate::spam::facts::{Facts, Link, Place, organisation};
 use crate::spam::text::{Folded, evidence};
@@ -16,15 +18,21 @@ pub(super) use recipients::*;
 pub(super) use shown::*;
 
 pub(super) fn link_to_address(facts: &Facts) -> Option<String> {
-    clickable(facts, Link::leads_to_address)
+    clickable(facts, |link| link.leads_to_address() && !is_inner(&link.host))
+}
+
+/// Within somebody's own network: colleagues and boxes at home write so.
+fn is_inner(host: &str) -> bool {
+    host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_private() || address.is_loopback() || address.is_link_local())
 }
 
 pub(super) fn link_odd_port(facts: &Facts) -> Option<String> {
-    clickable(facts, |link| link.port.is_some_and(|port| !matches!(port, 80 | 443 | 8080 | 8443)))
+    clickable(facts, |link| link.port.is_some_and(|port| !matches!(port, 80 | 443 | 8000 | 8080 | 8443)) && !is_inner(&link.host))
 }
 
 pub(super) fn link_with_user(facts: &Facts) -> Option<String> {
-    clickable(facts, |link| link.user && !link.scheme_is("ftp"))
+    // `www.joe@example.com` in text is an address.
+    clickable(facts, |link| link.user && link.url.contains(':') && !link.scheme_is("ftp"))
 }
 
 pub(super) fn link_lookalike_host(facts: &Facts) -> Option<String> {
@@ -46,7 +54,8 @@ fn whole_label_imitates(label: &str) -> bool {
 }
 
 pub(super) fn link_brand_host(facts: &Facts) -> Option<String> {
-    clicks(facts).find_map(|link| lookalike::imitates_brand(&link.host))
+    let mut strangers = clicks(facts).filter(|link| link.host.contains('.') && !places::names_customers(&link.host));
+    strangers.find_map(|link| lookalike::imitates_brand(&link.host))
 }
 
 /// Like the recipients' own domain. Their own names at a provider of theirs (`customer.sharepoint.example`) are no imitation.

@@ -18,7 +18,11 @@ pub(in crate::spam::checks) fn link_random_host(facts: &Facts) -> Option<String>
 fn is_random(label: &str) -> bool {
     let bytes = label.as_bytes();
     let changes = bytes.windows(2).filter(|two| two[0].is_ascii_digit() != two[1].is_ascii_digit()).count();
-    !label.starts_with("xn--") && label.len() >= 7 && label.is_ascii() && (longest_consonants(label) >= 6 || changes >= 4)
+    // Names put together of abbreviations have long runs too, of common letters.
+    let run = longest_consonants(label);
+    let rare = bytes.iter().filter(|byte| b"jkqvwxz".contains(byte)).count();
+    let unspeakable = run >= 7 || run == 6 && rare >= 2;
+    !label.starts_with("xn--") && label.len() >= 7 && label.is_ascii() && (unspeakable || changes >= 4)
 }
 
 /// Endings that cost a coin for the first year, or nothing, and are mostly abused.
@@ -98,10 +102,13 @@ pub(in crate::spam::checks) fn link_cheap_ending(facts: &Facts) -> Option<String
 
 /// `secure-login-update.example`: words that are to calm the reader, hyphened into a name.
 pub(in crate::spam::checks) fn link_calming_host(facts: &Facts) -> Option<String> {
-    const WORDS: [&str; 34] = [
+    const WORDS: [&str; 68] = [
+        "acces",
+        "acceso",
         "access",
         "account",
         "accounts",
+        "acesso",
         "alert",
         "auth",
         "authenticate",
@@ -109,29 +116,60 @@ pub(in crate::spam::checks) fn link_calming_host(facts: &Facts) -> Option<String
         "banking",
         "billing",
         "client",
+        "cliente",
+        "clientes",
+        "compte",
         "confirm",
+        "confirmation",
+        "conto",
+        "cuenta",
         "customer",
         "delivery",
+        "entrega",
+        "help",
+        "helpdesk",
         "id",
         "identity",
         "invoice",
+        "konto",
+        "kunde",
+        "kunden",
+        "livraison",
         "login",
         "logon",
         "mail",
         "notice",
         "online",
+        "parcel",
         "password",
         "payment",
         "portal",
+        "rastreamento",
+        "recovery",
+        "resolve",
+        "restore",
         "secure",
         "security",
+        "seguro",
         "service",
+        "sicherheit",
         "signin",
+        "suivi",
         "support",
+        "sync",
+        "team",
+        "track",
+        "tracking",
+        "unlock",
         "update",
+        "validacion",
+        "validate",
         "validation",
+        "verificacion",
         "verification",
+        "verifizierung",
         "verify",
+        "wallet",
         "webmail",
     ];
     let calming = |link: &&Link| {
@@ -173,7 +211,9 @@ mod tests {
         for random in ["xkqzvtrw", "a8k3d9q2", "dtrhprblmwq"] {
             assert!(is_random(random), "{random}");
         }
-        for name in ["schwarzwaldradio", "angstschweiss", "example", "4711koeln", "xn--bcher-kva", "mp3shop24"] {
+        for name in
+            ["schwarzwaldradio", "htmlplanet", "freshrpms", "angstschweiss", "example", "4711koeln", "xn--bcher-kva", "mp3shop24"]
+        {
             assert!(!is_random(name), "{name}");
         }
     }

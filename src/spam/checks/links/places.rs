@@ -53,6 +53,68 @@ pub(in crate::spam::checks) fn image_in_bucket(facts: &Facts) -> Option<String> 
     images.find(bucket).map(|link| evidence(&link.url))
 }
 
+/// Services whose customers have hosts with their own names, and do not get others' by asking: no imitation.
+pub(super) fn names_customers(host: &str) -> bool {
+    const SERVICES: [&str; 55] = [
+        "akamaihd.net",
+        "akamaized.net",
+        "app.link",
+        "atlassian.net",
+        "awsapps.com",
+        "azureedge.net",
+        "bynder.com",
+        "discourse.group",
+        "edgekey.net",
+        "edgesuite.net",
+        "eventbrite.com",
+        "exacttarget.com",
+        "fastly.net",
+        "force.com",
+        "freshdesk.com",
+        "frontify.com",
+        "gitlab.io",
+        "greenhouse.io",
+        "helpscoutdocs.com",
+        "hubspotlinks.com",
+        "icims.com",
+        "intercom.help",
+        "lever.co",
+        "list-manage.com",
+        "medallia.com",
+        "medallia.eu",
+        "media-amazon.com",
+        "mktoweb.com",
+        "myshopify.com",
+        "myworkdayjobs.com",
+        "okta.com",
+        "onelink.me",
+        "oraclecloud.com",
+        "personio.com",
+        "personio.de",
+        "qualtrics.com",
+        "readthedocs.io",
+        "recruitee.com",
+        "salesforce-sites.com",
+        "salesforce.com",
+        "service-now.com",
+        "sharepoint.com",
+        "slack.com",
+        "smartrecruiters.com",
+        "statuspage.io",
+        "successfactors.com",
+        "successfactors.eu",
+        "surveymonkey.com",
+        "taleo.net",
+        "teamviewer.com",
+        "trustpilot.com",
+        "uservoice.com",
+        "webex.com",
+        "zendesk.com",
+        "zoom.us",
+    ];
+    SERVICES.binary_search(&organisation(host)).is_ok()
+}
+
 /// A program behind a click, by its name. Mail with a thread or from a list is apart in the rules: there people speak of programs.
 pub(in crate::spam::checks) fn link_to_program(facts: &Facts) -> Option<String> {
     const PROGRAMS: [&str; 24] = [

@@ -1,10 +1,17 @@
 //! Whether a link knows to whom it was sent.
 
-use super::{clickable, clicks};
-use crate::spam::facts::{Facts, Link, redirects};
+use super::{author_organisation, clicks};
+use crate::spam::facts::{Facts, Link, organisation, redirects};
+use crate::spam::text::evidence;
 
 /// Shorter runs of letters hold no address in base64 or hexadecimal.
 const CODED_MIN: usize = 12;
+
+/// Links to the author's own organisation are left out: who resets a password or confirms an order writes such.
+fn foreign(facts: &Facts, is: impl Fn(&Link) -> bool) -> Option<String> {
+    let own = author_organisation(facts);
+    clicks(facts).find(|link| organisation(&link.host) != own && is(link)).map(|link| evidence(&link.url))
+}
 
 fn addresses(facts: &Facts) -> Vec<String> {
     let door = facts.door.iter().flat_map(|door| door.recipients.iter().map(|(_, address)| address.as_str()));
@@ -20,13 +27,13 @@ pub(in crate::spam::checks) fn link_names_recipient(facts: &Facts) -> Option<Str
         let leaves = ["unsub", "optout", "opt-out", "abmeld", "preferences", "desuscri", "desinscri", "disiscri"];
         !leaves.iter().any(|word| url.contains(word)) && has_address(&url, &addresses)
     };
-    clickable(facts, names)
+    foreign(facts, names)
 }
 
 /// The page behind it fills in the address and asks for the password; a server never sees what stands behind the #.
 pub(in crate::spam::checks) fn link_fragment_recipient(facts: &Facts) -> Option<String> {
     let addresses = addresses(facts);
-    clickable(facts, |link| {
+    foreign(facts, |link| {
         let fragment = link.url.split_once('#').map_or("", |(_, fragment)| fragment);
         has_address(&fragment.to_lowercase(), &addresses) || coded(fragment).any(|text| has_address(&text, &addresses))
     })
@@ -38,7 +45,7 @@ pub(in crate::spam::checks) fn link_encoded_recipient(facts: &Facts) -> Option<S
     if addresses.is_empty() {
         return None;
     }
-    clicks(facts).find_map(|link| coded(link.path()).find(|text| has_address(text, &addresses)).map(|_| link.host.clone()))
+    foreign(facts, |link| coded(link.path()).any(|text| has_address(&text, &addresses)))
 }
 
 fn has_address(text: &str, addresses: &[String]) -> bool {

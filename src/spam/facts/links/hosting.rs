@@ -368,7 +368,7 @@ const PATHS: &[(&str, &str, Hosting)] = &[
 /// What this place is, if it is one of those.
 pub(in crate::spam) fn hosting(host: &str, path: &str) -> Option<Hosting> {
     let by_path = PATHS.iter().find(|(own, start, _)| *own == host && path.starts_with(start)).map(|(_, _, kind)| *kind);
-    by_path.or_else(|| below(host)).or_else(|| bucket(host))
+    by_path.or_else(|| below(host).filter(|kind| !is_of_service(host, *kind))).or_else(|| bucket(host))
 }
 
 /// Is the name, or one above it, in the table?
@@ -376,6 +376,16 @@ fn below(host: &str) -> Option<Hosting> {
     let parents = std::iter::once(host).chain(host.match_indices('.').take(8).map(|(at, _)| &host[at + 1..]));
     let found = |name: &str| BELOW.binary_search_by_key(&name, |(own, _)| own).ok().and_then(|at| BELOW.get(at));
     parents.filter_map(found).map(|(_, kind)| *kind).next()
+}
+
+/// The service's own pages: `www.ngrok.io`, but not what its customers put up.
+fn is_of_service(host: &str, kind: Hosting) -> bool {
+    let is = |name: &str| BELOW.binary_search_by_key(&name, |(own, _)| own).is_ok();
+    match kind {
+        Tunnel => is(host.strip_prefix("www.").unwrap_or(host)),
+        Pages => host.strip_prefix("www.").is_some_and(is),
+        _ => false,
+    }
 }
 
 /// `bucket.s3.eu-west-1.amazonaws.com`, `s3.amazonaws.com`, `bucket.s3-website-eu-west-1.amazonaws.com`.
@@ -397,6 +407,9 @@ mod tests {
             ("login-page.web.app", "/", Some(Pages)),
             ("web.app", "/", Some(Pages)),
             ("myweb.app", "/", None),
+            ("www.weebly.com", "/", None),
+            ("www.dyndns.org", "/", None),
+            ("joe.dyndns.org", "/", Some(Tunnel)),
             ("storage.googleapis.com", "/bucket/a.html", Some(Files)),
             ("fonts.googleapis.com", "/css", None),
             ("docs.google.com", "/forms/d/e/1", Some(Forms)),
