@@ -3,6 +3,7 @@
 
 use feedgate::mail::QueueId;
 use feedgate::sim;
+use feedgate::telemetry::Line;
 
 use crate::world::{World, domain, ip, queued_as};
 
@@ -214,8 +215,10 @@ async fn a_list_of_hosts_in_links_adds_its_points() {
     let long = "Hello again, Ann.\r\n".repeat(5_000);
     let id = send(format!("{CONTENT}See {hidden}\r\n{long}")).await;
     world.told(id, "URI_LISTED=4.5").await;
-    let id = send(CONTENT.to_owned()).await;
-    world.told(id, "judged: level=none score=0.0").await;
+    let id = send(format!("{CONTENT}See https://www.good.co.uk/\r\n")).await;
+    world.told(id, "judged: ").await;
+    let listed = |line: &&Line| line.what == "judged" && line.text.contains("URI_LISTED=");
+    assert_eq!(world.lines().iter().filter(listed).count(), 2);
     let status = world.flow().checks.uris.status(&world.flow().config());
     let shadow: Vec<_> = status.iter().filter(|list| list.shadow.is_some()).map(|list| list.zone.as_str()).collect();
     assert_eq!(shadow, ["dead.example"]);
