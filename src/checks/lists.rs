@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 pub use zone::ListStatus;
 
-use self::zone::{Change, Proof, Zone};
+pub(super) use self::zone::{Change, Proof, Zone};
 use super::clients::Asked;
 use crate::config::ListZone;
 use crate::mail::Domain;
@@ -53,7 +53,7 @@ pub(super) struct Lists {
     resolver: Arc<dyn Resolver>,
     clients: Asked<IpAddr, Answers>,
     proofs: Asked<Domain, Proof>,
-    zones: Arc<Mutex<HashMap<Domain, Zone>>>,
+    zones: Arc<Mutex<HashMap<Domain, Zone<IpAddr>>>>,
 }
 
 /// Of one client, by zone.
@@ -111,7 +111,7 @@ impl Lists {
     pub fn status(&self, lists: &[ListZone]) -> Vec<ListStatus> {
         let zones = self.zones();
         let new = Zone::default();
-        lists.iter().map(|list| zones.get(&list.zone).unwrap_or(&new).status(list)).collect()
+        lists.iter().map(|list| zones.get(&list.zone).unwrap_or(&new).status(&list.zone, list.points, list.shadow)).collect()
     }
 
     /// All lists at once. The first client of a list waits for its proof, which is asked for at the same time.
@@ -123,7 +123,7 @@ impl Lists {
                 let proof = this.proofs.answer(list.zone.clone(), || this.proof(list.zone.clone()));
                 let answer = this.ask(&list.zone, client);
                 let answer = if this.is_proved(&list.zone) { answer.await } else { tokio::join!(proof, answer).1 };
-                (list.zone.clone(), read(&answer, &list.codes))
+                (list.zone.clone(), read(&answer, |code| in_ranges(code, &list.codes)))
             });
         }
         let this = self.clone();
@@ -142,7 +142,7 @@ impl Lists {
             let listed = this.ask(&zone, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
             let unlisted = this.ask(&zone, IpAddr::V4(Ipv4Addr::LOCALHOST));
             let (listed, unlisted) = tokio::join!(listed, unlisted);
-            let proof = read_proof(&listed, &unlisted);
+            let proof = read_proof(("127.0.0.2", &listed), ("127.0.0.1", &unlisted));
             this.change(&zone, |zone| zone.proved(&proof));
             proof
         }
@@ -158,25 +158,30 @@ impl Lists {
         self.zones().get(zone).is_some_and(Zone::is_proved)
     }
 
-    fn change(&self, zone: &Domain, change: impl FnOnce(&mut Zone) -> Option<Change>) {
+    fn change(&self, zone: &Domain, change: impl FnOnce(&mut Zone<IpAddr>) -> Option<Change>) {
         let changed = change(self.zones().entry(zone.clone()).or_default());
-        match changed {
-            None => {}
-            Some(Change::ToShadow(why)) => {
-                tracing::warn!(%zone, why, "a DNS list is counted but has no effect until its proof succeeds again");
-            }
-            Some(Change::Back) => tracing::info!(%zone, "a DNS list has been proved and has its effect"),
-        }
+        tell(zone, changed);
     }
 
-    fn zones(&self) -> MutexGuard<'_, HashMap<Domain, Zone>> {
+    fn zones(&self) -> MutexGuard<'_, HashMap<Domain, Zone<IpAddr>>> {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What operators hear.
+pub(super) fn tell(zone: &Domain, changed: Option<Change>) {
+    match changed {
+        None => {}
+        Some(Change::ToShadow(why)) => {
+            tracing::warn!(%zone, why, "a DNS list is counted but has no effect until its proof succeeds again");
+        }
+        Some(Change::Back) => tracing::info!(%zone, "a DNS list has been proved and has its effect"),
+    }
+}
+
 /// The settings may ask for it, too.
-fn shadow(zone: Option<&Zone>, list: &ListZone) -> Option<String> {
-    zone.map_or_else(|| Zone::default().shadow(list), |zone| zone.shadow(list))
+fn shadow(zone: Option<&Zone<IpAddr>>, list: &ListZone) -> Option<String> {
+    zone.map_or_else(|| Zone::<IpAddr>::default().shadow(list.shadow), |zone| zone.shadow(list.shadow))
 }
 
 /// A listing ends one day; who was delisted must not wait for long.
@@ -185,7 +190,7 @@ fn keep_answers(answers: &Answers) -> Duration {
     Duration::from_secs(if unknown { 30 } else { 300 })
 }
 
-fn keep_proof(proof: &Proof) -> Duration {
+pub(super) fn keep_proof(proof: &Proof) -> Duration {
     Duration::from_secs(match proof {
         Proof::Passed => 3600,
         Proof::Failed(_) => 600,
@@ -203,21 +208,24 @@ fn question_name(client: IpAddr, zone: &Domain) -> Option<Domain> {
 }
 
 /// One error among the answers says that the list, or the resolver, is not what it should be: then nothing of it counts.
-fn read(answer: &Result<Vec<Ipv4Addr>, DnsError>, codes: &[(Ipv4Addr, Ipv4Addr)]) -> ListAnswer {
+pub(super) fn read(answer: &Result<Vec<Ipv4Addr>, DnsError>, counts: impl Fn(Ipv4Addr) -> bool) -> ListAnswer {
     let answers = match answer {
         Ok(answers) => answers,
         Err(DnsError::NotFound) => return ListAnswer::NotListed,
         Err(DnsError::Temporary(_)) => return ListAnswer::Unanswered,
     };
-    let counts = |code: &&Ipv4Addr| codes.iter().any(|(first, last)| (first..=last).contains(code));
     if let Some(error) = answers.iter().find(|code| !is_code(**code)) {
         return ListAnswer::Error(*error);
     }
-    match (answers.iter().find(counts), answers.first()) {
+    match (answers.iter().find(|code| counts(**code)), answers.first()) {
         (Some(code), _) => ListAnswer::Listed(*code),
         (None, Some(other)) => ListAnswer::Error(*other),
         (None, None) => ListAnswer::NotListed,
     }
+}
+
+pub(super) fn in_ranges(code: Ipv4Addr, ranges: &[(Ipv4Addr, Ipv4Addr)]) -> bool {
+    ranges.iter().any(|(first, last)| (*first..=*last).contains(&code))
 }
 
 /// An answer that a list may give: in 127.0.0.0/8, and none of the errors in 127.255.255.0/24 (RFC 8904 §2, and as the large
@@ -226,19 +234,22 @@ fn is_code(code: Ipv4Addr) -> bool {
     code.is_loopback() && !matches!(code.octets(), [127, 255, 255, _])
 }
 
-/// By any code: the test address need not have one that the settings count.
-fn read_proof(listed: &Result<Vec<Ipv4Addr>, DnsError>, unlisted: &Result<Vec<Ipv4Addr>, DnsError>) -> Proof {
+/// By any code: the test address need not have one that the settings count. Each with the name of what was asked about.
+pub(super) fn read_proof(
+    (test, listed): (&str, &Result<Vec<Ipv4Addr>, DnsError>),
+    (never, unlisted): (&str, &Result<Vec<Ipv4Addr>, DnsError>),
+) -> Proof {
     let wrong = |codes: &[Ipv4Addr]| codes.iter().find(|code| !is_code(**code)).copied();
     match (listed, unlisted) {
         (_, Ok(codes)) => {
             let code = codes.first().map_or_else(String::new, Ipv4Addr::to_string);
-            Proof::Failed(format!("it lists 127.0.0.1 ({code}), which no list may do"))
+            Proof::Failed(format!("it lists {never} ({code}), which no list may do"))
         }
         (Ok(codes), _) if wrong(codes).is_some() => {
             let code = wrong(codes).map_or_else(String::new, |code| code.to_string());
-            Proof::Failed(format!("it answers {code}, an error, to the question for its test address"))
+            Proof::Failed(format!("it answers {code}, an error, to the question for its test entry {test}"))
         }
-        (Err(DnsError::NotFound), _) => Proof::Failed("it does not list its test address 127.0.0.2".to_owned()),
+        (Err(DnsError::NotFound), _) => Proof::Failed(format!("it does not list its test entry {test}")),
         (Err(DnsError::Temporary(why)), _) | (_, Err(DnsError::Temporary(why))) => Proof::Unanswered(why.clone()),
         (Ok(_), Err(DnsError::NotFound)) => Proof::Passed,
     }
@@ -280,7 +291,8 @@ mod tests {
     #[test]
     fn only_codes_of_the_settings_are_listings() {
         let codes = [(code("127.0.0.2"), code("127.0.0.11")), (code("127.0.2.0"), code("127.0.2.255"))];
-        let answer = |answers: &[&str]| read(&Ok(answers.iter().map(|answer| code(answer)).collect()), &codes);
+        let answer =
+            |answers: &[&str]| read(&Ok(answers.iter().map(|answer| code(answer)).collect()), |code| in_ranges(code, &codes));
         let listed = |text: &str| ListAnswer::Listed(code(text));
         let error = |text: &str| ListAnswer::Error(code(text));
         assert_eq!(answer(&["127.0.0.2"]), listed("127.0.0.2"));
@@ -294,19 +306,26 @@ mod tests {
         assert_eq!(answer(&["198.51.100.7"]), error("198.51.100.7"));
         assert_eq!(answer(&["127.0.0.2", "198.51.100.7"]), error("198.51.100.7"));
         assert_eq!(answer(&["0.0.0.0"]), error("0.0.0.0"));
-        assert_eq!(read(&Err(DnsError::NotFound), &codes), ListAnswer::NotListed);
-        assert_eq!(read(&Err(DnsError::Temporary(String::new())), &codes), ListAnswer::Unanswered);
+        assert_eq!(read(&Err(DnsError::NotFound), |code| in_ranges(code, &codes)), ListAnswer::NotListed);
+        assert_eq!(read(&Err(DnsError::Temporary(String::new())), |code| in_ranges(code, &codes)), ListAnswer::Unanswered);
         let all = [(code("127.0.0.0"), code("127.255.255.255"))];
-        assert_eq!(read(&Ok(vec![code("127.255.255.252")]), &all), error("127.255.255.252"), "not even when it is asked for");
+        assert_eq!(
+            read(&Ok(vec![code("127.255.255.252")]), |code| in_ranges(code, &all)),
+            error("127.255.255.252"),
+            "not even when it is asked for"
+        );
     }
 
     #[test]
     fn a_proof_needs_both_answers() {
+        let proof = |listed: &Result<Vec<Ipv4Addr>, DnsError>, unlisted: &Result<Vec<Ipv4Addr>, DnsError>| {
+            read_proof(("127.0.0.2", listed), ("127.0.0.1", unlisted))
+        };
         let (none, fail) = (Err(DnsError::NotFound), Err(DnsError::Temporary("timeout".into())));
         let some = |text: &str| Ok(vec![code(text)]);
-        assert_eq!(read_proof(&some("127.0.0.10"), &none), Proof::Passed);
-        assert_eq!(read_proof(&some("127.0.0.10"), &fail), Proof::Unanswered("timeout".into()));
-        assert_eq!(read_proof(&fail, &none), Proof::Unanswered("timeout".into()));
+        assert_eq!(proof(&some("127.0.0.10"), &none), Proof::Passed);
+        assert_eq!(proof(&some("127.0.0.10"), &fail), Proof::Unanswered("timeout".into()));
+        assert_eq!(proof(&fail, &none), Proof::Unanswered("timeout".into()));
         for (listed, unlisted) in [
             (none.clone(), none.clone()),
             (some("127.255.255.254"), none.clone()),
@@ -315,7 +334,7 @@ mod tests {
             (some("198.51.100.1"), some("198.51.100.1")),
             (none, fail),
         ] {
-            assert!(matches!(read_proof(&listed, &unlisted), Proof::Failed(_)), "{listed:?} {unlisted:?}");
+            assert!(matches!(proof(&listed, &unlisted), Proof::Failed(_)), "{listed:?} {unlisted:?}");
         }
     }
 

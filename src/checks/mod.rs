@@ -15,6 +15,7 @@ mod network;
 mod recipients;
 mod reputation;
 mod reverse;
+mod uris;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub use lists::{ListAnswer, ListResult, ListStatus};
 pub use recipients::{ChangeError, Existence, Ground, Known, KnownState, ListedIn, RecipientDirectory, Teacher};
 pub use reputation::{Reputation, Reputed, Taught};
 pub use reverse::{Forward, Reverse, ReverseName, ReverseState};
+pub use uris::Uris;
 
 use crate::outside::{Clock, Resolver, Transport};
 use crate::store::Store;
@@ -46,6 +48,7 @@ pub struct Checks {
     pub greylist: Greylist,
     pub cases: Cases,
     pub acquaintance: Acquaintance,
+    pub uris: Uris,
 }
 
 impl Checks {
@@ -56,6 +59,7 @@ impl Checks {
             clients: Clients::new(Arc::clone(&resolver), Arc::clone(&clock)),
             authenticator: Authenticator::new(Arc::clone(&resolver), Arc::clone(&clock)),
             limiter: Limiter::new(store.memory("bans")),
+            uris: Uris::new(Arc::clone(&resolver), Arc::clone(&clock)),
             recipients: RecipientDirectory::new(store, Arc::clone(&clock), resolver, transport),
             greylist,
             cases: Cases::new(store, clock),

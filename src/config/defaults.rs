@@ -144,6 +144,7 @@ impl Default for Checks {
             modes: CheckModes::default(),
             early_talker_wait: Duration::from_secs(2),
             lists: Vec::new(),
+            uri_lists: Vec::new(),
             trusted_sealers: Vec::new(),
         }
     }

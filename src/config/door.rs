@@ -25,6 +25,7 @@ pub(super) fn checks(mut table: Table<'_>, written: &mut Written) -> Checks {
         modes: read_modes(&mut table, default.modes),
         early_talker_wait: table.get("early_talker_wait", default.early_talker_wait, |value| duration_or_zero(value, MINUTE)),
         lists: Vec::new(),
+        uri_lists: Vec::new(),
         trusted_sealers: table.set("trusted_sealers", default.trusted_sealers, domain_value),
     };
     let lists = table.table("lists", "checks.lists");
@@ -34,6 +35,14 @@ pub(super) fn checks(mut table: Table<'_>, written: &mut Written) -> Checks {
             Err(why) => {
                 table.refuse_name(bytes, Fault::new(why).help("the zone that is asked, in quotes: lists.\"zen.lists.example\""))
             }
+        }
+    }
+    let lists = table.table("uri_lists", "checks.uri_lists");
+    for (zone, bytes, table) in lists.named_tables("checks.uri_lists.\"…\"") {
+        match full_domain(zone) {
+            Ok(zone) => checks.uri_lists.extend(uri_list(zone, table)),
+            Err(why) => table
+                .refuse_name(bytes, Fault::new(why).help("the zone that is asked, in quotes: uri_lists.\"dbl.lists.example\"")),
         }
     }
     table.finish();
@@ -69,6 +78,38 @@ fn list(zone: Domain, mut table: Table<'_>) -> Option<ListZone> {
     let shadow = table.get("shadow", false, flag);
     table.finish();
     Some(ListZone { zone, points: points?, codes, shadow })
+}
+
+fn uri_list(zone: Domain, mut table: Table<'_>) -> Option<UriZone> {
+    let points = table.required("points", "4.0", points);
+    let codes = table.list("codes", vec![whole_range()], code_range);
+    table.refuse_empty("codes", &codes, "like [\"127.0.1.2-99\"]");
+    let bits = table.list("bits", Vec::new(), bit);
+    if table.has("bits") {
+        table.refuse_empty("bits", &bits, "like [8, 64]");
+        if table.has("codes") {
+            table.refuse("bits", Fault::new("stands beside `codes`; answers are read by the one or by the other"));
+        }
+    }
+    let ask = table.get("ask", UriAsk::Domain, |value| choice(value, &[("domain", UriAsk::Domain), ("host", UriAsk::Host)]));
+    let test = table.get("test", None, |value| parsed(value, "the entry that the list has for tests, like \"test\"").map(Some));
+    let shadow = table.get("shadow", false, flag);
+    table.finish();
+    let counts = match bits.iter().fold(0, |all, bit| all | bit) {
+        0 => UriCodes::Ranges(codes),
+        bits => UriCodes::Bits(bits),
+    };
+    let test = test.or_else(|| Domain::parse("test").ok())?;
+    Some(UriZone { zone, points: points?, counts, ask, test, shadow })
+}
+
+/// 1 alone is how such lists refuse an answer.
+fn bit(value: &DeValue<'_>) -> Result<u8, Fault> {
+    let bit = count(value, 2..=128)?;
+    u8::try_from(bit)
+        .ok()
+        .filter(|bit| bit.is_power_of_two())
+        .ok_or_else(|| Fault::new(format!("is {bit}, which is no bit")).help("2, 4, 8, 16, 32, 64 or 128"))
 }
 
 /// RFC 5782 §2.1: any 127.0.0.0/8; 127.255.255.x says that the question was refused and is never a listing.

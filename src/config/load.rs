@@ -56,12 +56,12 @@ impl Config {
 
 /// Every key there is, as `smtp.listen` or `domains."…".greylist`: what the documentation must explain.
 pub fn keys() -> BTreeSet<String> {
-    const ALL_TABLES: &str = "hostname = \"mx1.isp.example\"\n[smtp.tls]\n[checks.lists.\"zen.lists.example\"]\n[domains.\"customer.example\".checks]\n[domains.\"customer.example\".spam]\n";
+    const ALL_TABLES: &str = "hostname = \"mx1.isp.example\"\n[smtp.tls]\n[checks.lists.\"zen.lists.example\"]\n[checks.uri_lists.\"dbl.lists.example\"]\n[domains.\"customer.example\".checks]\n[domains.\"customer.example\".spam]\n";
     let text = Text::new(Path::new("all.toml"), ALL_TABLES.to_owned());
     let (_, _, _, known) = read_main(&text, &mut Domains::default());
     let shown = |(table, key): Key| if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
     let tables: BTreeSet<&str> = known.iter().map(|(table, _)| *table).collect();
-    // What has named tables below it (`domains`, `checks.lists`) is no key either.
+    // What has named tables below it (`domains`, `checks.lists`, `checks.uri_lists`) is no key either.
     let is_table = |key: &str| tables.iter().any(|table| *table == key || table.starts_with(&format!("{key}.\"")));
     known.iter().copied().map(shown).filter(|key| !is_table(key)).collect()
 }

@@ -195,6 +195,8 @@ pub struct Checks {
     /// Before the banner, for clients that have not passed before. Zero: nobody waits.
     pub early_talker_wait: Duration,
     pub lists: Vec<ListZone>,
+    /// Asked about the hosts in links.
+    pub uri_lists: Vec<UriZone>,
     /// Domains whose ARC seals vouch for what they forward, besides those that we ship.
     pub trusted_sealers: Vec<Domain>,
 }
@@ -233,6 +235,37 @@ pub struct ListZone {
     pub codes: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Counted and reported, without any effect.
     pub shadow: bool,
+}
+
+/// A DNS list of hosts in links (URIBL, RFC 5782 §2.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct UriZone {
+    pub zone: Domain,
+    /// For a message with a link to a host that is on it.
+    pub points: f32,
+    pub counts: UriCodes,
+    pub ask: UriAsk,
+    /// What the list always lists.
+    pub test: Domain,
+    /// Counted and reported, without any effect.
+    pub shadow: bool,
+}
+
+/// Which answers are listings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UriCodes {
+    /// Each from-to; at least one, all in 127.0.0.0/8.
+    Ranges(Vec<(Ipv4Addr, Ipv4Addr)>),
+    /// 127.0.0.x where x has one of these bits: several lists in one zone.
+    Bits(u8),
+}
+
+/// What a list of hosts has entries of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UriAsk {
+    /// What somebody registered: `shop.co.uk` for `www.shop.co.uk`.
+    Domain,
+    Host,
 }
 
 #[derive(Clone, Debug, PartialEq)]

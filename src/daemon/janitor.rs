@@ -47,7 +47,8 @@ pub async fn run(flow: Arc<Flow>, scanner: Arc<Pool>, history: History, mut stop
 fn look_after_lists(flow: &Flow) {
     let config = flow.config();
     flow.checks.clients.prove_lists(&config);
-    for list in flow.checks.clients.lists_status(&config) {
+    flow.checks.uris.prove(&config);
+    for list in flow.checks.clients.lists_status(&config).into_iter().chain(flow.checks.uris.status(&config)) {
         let ListStatus { zone, shadow, listed, not_listed, errors, unanswered, .. } = list;
         let answers = [("listed", listed), ("not-listed", not_listed), ("error", errors), ("unanswered", unanswered)];
         flow.maillog.metrics().list(zone.as_str(), shadow.is_none(), answers);

@@ -45,11 +45,18 @@ impl Flow {
             let (envelope, found) = (Arc::clone(envelope), authentication.findings.clone());
             move || Facts::gather(&envelope, &content).with(&found)
         };
+        let facts = if body.size() <= INLINE_MAX {
+            gather()
+        } else {
+            tokio::task::spawn_blocking(gather).await.map_err(|_| NotJudged)?
+        };
+        let listed = self.checks.uris.findings(&config, &facts.link_hosts()).await;
+        let facts = facts.with(&listed);
         if body.size() <= INLINE_MAX {
-            return Ok(Some(assess(&engine, &learning, envelope, &gather())));
+            return Ok(Some(assess(&engine, &learning, envelope, &facts)));
         }
         let envelope = Arc::clone(envelope);
-        let assess = move || assess(&engine, &learning, &envelope, &gather());
+        let assess = move || assess(&engine, &learning, &envelope, &facts);
         tokio::task::spawn_blocking(assess).await.map(Some).map_err(|_| NotJudged)
     }
 }

@@ -3,6 +3,7 @@
 
 use feedgate::mail::QueueId;
 use feedgate::sim;
+use feedgate::telemetry::Line;
 
 use crate::world::{World, domain, ip, queued_as};
 
@@ -189,6 +190,37 @@ async fn a_dns_list_adds_its_points_and_refuses_nobody() {
     world.told(id, " LISTED=-1; ").await;
     world.told(id, "client: DNS list - bl.example 127.0.0.4 [192.0.2.1]").await;
     let status = world.flow().checks.clients.lists_status(&world.flow().config());
+    let shadow: Vec<_> = status.iter().filter(|list| list.shadow.is_some()).map(|list| list.zone.as_str()).collect();
+    assert_eq!(shadow, ["dead.example"]);
+}
+
+#[tokio::test]
+async fn a_list_of_hosts_in_links_adds_its_points() {
+    let lists = "[checks.uri_lists.\"dbl.example\"]\npoints = 4.5\n[checks.uri_lists.\"dead.example\"]\npoints = 50\n";
+    let world = world(&checks("score", lists), "").await;
+    let dns = good()
+        .address("test.dbl.example", "127.0.1.2")
+        .address("evil.co.uk.dbl.example", "127.0.1.4")
+        .address("evil.co.uk.dead.example", "127.0.1.4");
+    zone(&world, dns);
+    let send = async |content: String| {
+        let mut peer = world.session(CLIENT, None);
+        assert!(peer.reply().await.starts_with("220 "));
+        assert!(peer.say(&format!("EHLO {GOOD}")).await.starts_with("250"));
+        queued_as(&peer.send(JOE, &[TO], &content).await)
+    };
+    let hidden = "https://www.google.com/url?q=https://login.evil.co.uk/x";
+    let id = send(format!("{CONTENT}See {hidden}\r\n")).await;
+    world.told(id, "URI_LISTED=4.5").await;
+    // Larger than what is judged at once.
+    let long = "Hello again, Ann.\r\n".repeat(5_000);
+    let id = send(format!("{CONTENT}See {hidden}\r\n{long}")).await;
+    world.told(id, "URI_LISTED=4.5").await;
+    let id = send(format!("{CONTENT}See https://www.good.co.uk/\r\n")).await;
+    world.told(id, "judged: ").await;
+    let listed = |line: &&Line| line.what == "judged" && line.text.contains("URI_LISTED=");
+    assert_eq!(world.lines().iter().filter(listed).count(), 2);
+    let status = world.flow().checks.uris.status(&world.flow().config());
     let shadow: Vec<_> = status.iter().filter(|list| list.shadow.is_some()).map(|list| list.zone.as_str()).collect();
     assert_eq!(shadow, ["dead.example"]);
 }

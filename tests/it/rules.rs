@@ -335,6 +335,19 @@ fn hostile_messages_are_judged_like_others() {
             [b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n".to_vec(), b"--b".repeat(330_000)].concat(),
         ),
         ("100,000 links", format!("{html}{}", "<a href=http://a.example>x</a>".repeat(100_000)).into_bytes()),
+        (
+            "100,000 different links",
+            format!("\r\n{}", (0..100_000).map(|n| format!("www.{n}.a ")).collect::<String>()).into_bytes(),
+        ),
+        (
+            "links within links",
+            format!("\r\n{}", format!("http://a.b/{} ", "?u=http://c.d/".repeat(140)).repeat(500)).into_bytes(),
+        ),
+        (
+            "links with much in code",
+            format!("\r\n{}", (0..500).map(|n| format!("www.{n}.b/{} ", "aHR0cHM6Ly9h/".repeat(150))).collect::<String>())
+                .into_bytes(),
+        ),
         ("links as text", format!("\r\n{}", "www.a ".repeat(170_000)).into_bytes()),
         ("open tags", format!("{html}{}", "<a href='".repeat(110_000)).into_bytes()),
         ("scripts without end", format!("{html}{}", "<script>".repeat(130_000)).into_bytes()),

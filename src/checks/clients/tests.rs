@@ -284,7 +284,7 @@ async fn a_list_that_is_not_proved_has_no_effect() {
     assert_eq!(shadow(&house), None);
     house.clock.advance(Duration::from_secs(3601));
     settle(&house).await;
-    assert!(shadow(&house).unwrap().contains("does not list its test address"));
+    assert!(shadow(&house).unwrap().contains("does not list its test entry"));
     assert_eq!(house.report(GOOD).await.findings, []);
 }
 

@@ -1,17 +1,16 @@
-//! What is known about one DNS list: whether it is proved, what it answered, and whether it suddenly lists most clients. Pure.
+//! What is known about one DNS list, of clients or of hosts in links: whether it is proved, what it answered, and whether it
+//! suddenly lists most of what it is asked about. Pure.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::ListAnswer;
-use crate::config::ListZone;
 use crate::mail::Domain;
 
 /// What the last proof said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(in crate::checks) enum Proof {
     Passed,
     /// Why.
     Failed(String),
@@ -21,7 +20,7 @@ pub(super) enum Proof {
 
 /// A list has lost its effect, or got it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::checks) enum Change {
     /// Why.
     ToShadow(String),
     Back,
@@ -34,24 +33,24 @@ pub struct ListStatus {
     pub points: f32,
     /// Why it has no effect now; `None`: it counts.
     pub shadow: Option<String>,
-    /// Clients since the start, by what the list said.
+    /// Clients, or hosts, since the start, by what the list said.
     pub listed: u64,
     pub not_listed: u64,
     /// Answers that are no listing.
     pub errors: u64,
     /// DNS did not answer.
     pub unanswered: u64,
-    /// Of the last clients, how many it listed, in per cent.
+    /// Of the last ones, how many it listed, in per cent.
     pub recent_percent: u32,
 }
 
-#[derive(Default)]
-pub(super) struct Zone {
+/// `K`: what it is asked about.
+pub(in crate::checks) struct Zone<K> {
     /// The last that was answered; `None`: there was none.
     proof: Option<Result<(), String>>,
     /// It suddenly listed most clients.
     flooded: bool,
-    recent: VecDeque<(IpAddr, bool)>,
+    recent: VecDeque<(K, bool)>,
     /// Those that were recent once; not while it is flooded.
     earlier: Share,
     listed: u64,
@@ -60,13 +59,28 @@ pub(super) struct Zone {
     unanswered: u64,
 }
 
+impl<K> Default for Zone<K> {
+    fn default() -> Zone<K> {
+        Zone {
+            proof: None,
+            flooded: false,
+            recent: VecDeque::new(),
+            earlier: Share::default(),
+            listed: 0,
+            not_listed: 0,
+            errors: 0,
+            unanswered: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Share {
     listed: u32,
     all: u32,
 }
 
-/// Different clients by which "most" is measured.
+/// Different clients or hosts by which "most" is measured.
 const RECENT: usize = 100;
 /// Earlier ones that are needed to know what is usual.
 const EARLIER_MIN: u32 = 100;
@@ -77,9 +91,9 @@ const MOST_PERCENT: u32 = 50;
 /// Below this share of the earlier ones it used to list few. On a gateway that spammers love, a good list lists most.
 const FEW_PERCENT: u32 = 20;
 
-impl Zone {
-    /// One client was looked up.
-    pub fn answered(&mut self, client: IpAddr, answer: ListAnswer) -> Option<Change> {
+impl<K: PartialEq> Zone<K> {
+    /// One client or host was looked up.
+    pub fn answered(&mut self, client: K, answer: ListAnswer) -> Option<Change> {
         let listed = match answer {
             ListAnswer::Listed(_) => true,
             ListAnswer::NotListed => false,
@@ -137,16 +151,16 @@ impl Zone {
         self.proof == Some(Ok(()))
     }
 
-    /// Why it has no effect, by itself or by the settings.
-    pub fn shadow(&self, list: &ListZone) -> Option<String> {
-        self.trouble().or_else(|| list.shadow.then(|| "the settings say so".to_owned()))
+    /// Why it has no effect, by itself or because the settings say so.
+    pub fn shadow(&self, wanted: bool) -> Option<String> {
+        self.trouble().or_else(|| wanted.then(|| "the settings say so".to_owned()))
     }
 
-    pub fn status(&self, list: &ListZone) -> ListStatus {
+    pub fn status(&self, zone: &Domain, points: f32, shadow_wanted: bool) -> ListStatus {
         ListStatus {
-            zone: list.zone.clone(),
-            points: list.points,
-            shadow: self.shadow(list),
+            zone: zone.clone(),
+            points,
+            shadow: self.shadow(shadow_wanted),
             listed: self.listed,
             not_listed: self.not_listed,
             errors: self.errors,
@@ -169,7 +183,7 @@ impl Zone {
 
     fn flood(&self) -> String {
         let (now, before) = (self.recently().percent(), self.earlier.percent());
-        format!("it suddenly lists {now} % of the last {RECENT} clients, and {before} % before")
+        format!("it suddenly lists {now} % of the last {RECENT} it was asked about, and {before} % before")
     }
 
     fn recently(&self) -> Share {
@@ -196,18 +210,14 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
     const LISTED: ListAnswer = ListAnswer::Listed(Ipv4Addr::new(127, 0, 0, 2));
 
-    fn list(shadow: bool) -> ListZone {
-        ListZone { zone: "bl.example".parse().unwrap(), points: 5.0, codes: Vec::new(), shadow }
-    }
-
     /// A proved list after so many clients, of which each `every`th was listed, and what happened last.
-    fn after(zone: &mut Zone, from: u32, clients: u32, every: u32) -> Option<Change> {
+    fn after(zone: &mut Zone<IpAddr>, from: u32, clients: u32, every: u32) -> Option<Change> {
         let mut last = None;
         for number in from..from + clients {
             let answer = if number % every == 0 { LISTED } else { ListAnswer::NotListed };
@@ -216,30 +226,30 @@ mod tests {
         last
     }
 
-    fn proved() -> Zone {
-        let mut zone = Zone::default();
+    fn proved() -> Zone<IpAddr> {
+        let mut zone = Zone::<IpAddr>::default();
         assert_eq!(zone.proved(&Proof::Passed), Some(Change::Back));
         zone
     }
 
     #[test]
     fn a_list_counts_while_it_is_proved() {
-        let mut zone = Zone::default();
-        assert_eq!(zone.shadow(&list(false)).unwrap(), "not proved yet");
+        let mut zone = Zone::<IpAddr>::default();
+        assert_eq!(zone.shadow(false).unwrap(), "not proved yet");
         assert_eq!(zone.proved(&Proof::Unanswered("timeout".into())), None);
         assert!(!zone.is_proved());
         assert_eq!(zone.proved(&Proof::Passed), Some(Change::Back));
-        assert_eq!(zone.shadow(&list(false)), None);
-        assert_eq!(zone.shadow(&list(true)).unwrap(), "the settings say so");
+        assert_eq!(zone.shadow(false), None);
+        assert_eq!(zone.shadow(true).unwrap(), "the settings say so");
         assert_eq!(zone.proved(&Proof::Passed), None);
         assert_eq!(zone.proved(&Proof::Unanswered("timeout".into())), None, "DNS that fails is not the list's fault");
         assert!(zone.is_proved());
         assert_eq!(zone.proved(&Proof::Failed("dead".into())), Some(Change::ToShadow("dead".into())));
         assert_eq!(zone.proved(&Proof::Failed("dead".into())), None);
         assert_eq!(zone.proved(&Proof::Unanswered("timeout".into())), None);
-        assert_eq!(zone.shadow(&list(false)).unwrap(), "dead");
+        assert_eq!(zone.shadow(false).unwrap(), "dead");
         assert_eq!(zone.proved(&Proof::Passed), Some(Change::Back));
-        assert_eq!(Zone::default().proved(&Proof::Failed("dead".into())), Some(Change::ToShadow("dead".into())));
+        assert_eq!(Zone::<IpAddr>::default().proved(&Proof::Failed("dead".into())), Some(Change::ToShadow("dead".into())));
     }
 
     #[test]
@@ -248,20 +258,20 @@ mod tests {
         assert_eq!(after(&mut zone, 0, 300, 10), None);
         let change = after(&mut zone, 300, 100, 1);
         assert!(matches!(&change, Some(Change::ToShadow(why)) if why.starts_with("it suddenly lists 5")), "{change:?}");
-        assert!(zone.shadow(&list(false)).is_some());
+        assert!(zone.shadow(false).is_some());
         assert_eq!(zone.proved(&Proof::Passed), None, "it still lists most");
         assert_eq!(after(&mut zone, 400, 500, 1), None);
         assert_eq!(zone.proved(&Proof::Passed), None, "and that does not become usual");
         after(&mut zone, 900, 100, 10);
         assert_eq!(zone.proved(&Proof::Passed), Some(Change::Back));
-        assert_eq!(zone.status(&list(false)).recent_percent, 10);
+        assert_eq!(zone.status(&"bl.example".parse().unwrap(), 5.0, false).recent_percent, 10);
     }
 
     #[test]
     fn a_list_that_always_listed_most_is_trusted() {
         let mut zone = proved();
         assert_eq!(after(&mut zone, 0, 2000, 1), None);
-        assert_eq!(zone.shadow(&list(false)), None);
+        assert_eq!(zone.shadow(false), None);
         let mut new = proved();
         assert_eq!(after(&mut new, 0, 199, 1), None, "nobody knows what is usual");
     }
@@ -278,7 +288,7 @@ mod tests {
             assert_eq!(zone.answered(client, ListAnswer::Error(Ipv4Addr::UNSPECIFIED)), None);
             assert_eq!(zone.answered(client, ListAnswer::Unanswered), None);
         }
-        let status = zone.status(&list(false));
+        let status = zone.status(&"bl.example".parse().unwrap(), 5.0, false);
         assert_eq!((status.errors, status.unanswered, status.shadow), (1000, 1000, None));
     }
 }

@@ -290,7 +290,7 @@ pub(super) fn from_domain_random(facts: &Facts) -> Option<String> {
 }
 
 /// `sch` and the like count as one: German has `Angstschweiß`.
-fn longest_consonants(word: &str) -> usize {
+pub(super) fn longest_consonants(word: &str) -> usize {
     let word = word.replace("tch", "c").replace("sch", "s").replace("ch", "c").replace("th", "t");
     word.split(|letter: char| !letter.is_ascii_alphabetic() || "aeiouy".contains(letter)).map(str::len).max().unwrap_or(0)
 }

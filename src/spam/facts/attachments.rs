@@ -119,6 +119,8 @@ pub(in crate::spam) struct Attachment {
     pub signs: Vec<(Sign, String)>,
     /// Where links in PDF files lead.
     pub urls: Vec<String>,
+    /// What QR codes in an image say.
+    pub qr_texts: Vec<String>,
 }
 
 /// What may still be looked at and unpacked of one message.

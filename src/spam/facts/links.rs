@@ -1,15 +1,25 @@
 //! Links: where they lead and what they show.
 //!
 //! Read as browsers read them (WHATWG URL): tabs and line ends inside vanish, a backslash is a slash, what stands before
-//! an @ is no host. Nothing is looked up or fetched.
+//! an @ is no host. Nothing is looked up or fetched; a link that says where it leads on is followed as far as it says
+//! ([`redirects`]).
+
+pub(in crate::spam) mod hosting;
+pub(in crate::spam) mod redirects;
+pub(in crate::spam) mod shorteners;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use super::attachments::Attachment;
 use crate::spam::text::{evidence, prefix};
 
 /// Links kept; all are counted.
 const LINKS_MAX: usize = 500;
+/// Links within links.
+const INNER_MAX: usize = 200;
+/// Hosts of a message that are worth asking about.
+const HOSTS_MAX: usize = 100;
 /// Of one link, in bytes.
 const URL_MAX: usize = 2 << 10;
 
@@ -22,6 +32,10 @@ pub(in crate::spam) enum Place {
     Frame,
     /// In text, where clients make it clickable.
     Text,
+    /// Within another link, which leads on to it.
+    Inner,
+    /// In a QR code.
+    Qr,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +82,26 @@ impl Link {
 
     /// Would a reader follow it?
     pub fn is_clickable(&self) -> bool {
-        matches!(self.place, Place::Anchor | Place::Form | Place::Text)
+        matches!(self.place, Place::Anchor | Place::Form | Place::Text | Place::Inner | Place::Qr)
+    }
+
+    /// Where it leads on, when it says so.
+    pub fn target(&self) -> Option<Link> {
+        if self.host.is_empty() {
+            return None;
+        }
+        Link::read(Place::Inner, &redirects::target(&self.url, &self.host)?, "").filter(|inner| !inner.host.is_empty())
+    }
+
+    /// The host is written with percent signs, for the browser alone to read.
+    pub fn host_is_encoded(&self) -> bool {
+        self.url.contains('%') && redirects::host_is_encoded(&self.url)
+    }
+
+    /// Behind the host, with the first slash.
+    pub fn path(&self) -> &str {
+        let rest = self.url.split_once("//").map_or(self.url.as_str(), |(_, rest)| rest);
+        rest.find(['/', '?', '#']).map_or("", |at| &rest[at..])
     }
 }
 
@@ -85,6 +118,9 @@ fn authority(rest: &str) -> (String, Option<u16>, bool) {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port.parse().ok()),
         _ => (host, None),
     };
+    // Browsers take these for dots, and decode the host.
+    let host = host.replace(['\u{3002}', '\u{ff0e}', '\u{ff61}'], ".");
+    let host = if host.contains('%') { redirects::percent_decoded(&host) } else { host };
     (host.trim_matches(['[', ']', '.', ' ']).to_lowercase(), port, user)
 }
 
@@ -107,14 +143,21 @@ pub(in crate::spam) struct Links {
     pub all: Vec<Link>,
     /// Also those that were not kept.
     pub count: usize,
+    /// There were more than are kept, repetitions not counted.
+    pub overflowed: bool,
     seen: HashSet<String>,
 }
 
 impl Links {
     pub fn push(&mut self, link: Link) {
         self.count += 1;
-        if self.all.len() < LINKS_MAX && self.seen.insert(format!("{} {}", link.url, link.shown)) {
+        if self.overflowed || !self.seen.insert(format!("{} {}", link.url, link.shown)) {
+            return;
+        }
+        if self.all.len() < LINKS_MAX {
             self.all.push(link);
+        } else {
+            self.overflowed = true;
         }
     }
 
@@ -129,6 +172,51 @@ impl Links {
             }
             rest = &rest[end.max(at + 1)..];
         }
+    }
+
+    /// Takes the links in attached documents, and those in QR codes.
+    pub fn read_attachments(&mut self, attachments: &[Attachment]) {
+        for url in attachments.iter().flat_map(|attachment| &attachment.urls) {
+            if let Some(link) = Link::read(Place::Text, url, "") {
+                self.push(link);
+            }
+        }
+        for text in attachments.iter().flat_map(|attachment| &attachment.qr_texts) {
+            if let Some(link) = Link::read(Place::Qr, text, "") {
+                self.push(link);
+            }
+        }
+    }
+
+    /// Adds to what links lead on, twice at most.
+    pub fn follow(&mut self) {
+        let (mut from, max) = (0, self.all.len() + INNER_MAX);
+        for _ in 0..2 {
+            let to = self.all.len();
+            let inner: Vec<Link> =
+                self.all[from..to].iter().filter(|link| link.is_clickable()).filter_map(Link::target).collect();
+            for link in inner {
+                if self.all.len() < max && self.seen.insert(format!("{} ", link.url)) {
+                    self.all.push(link);
+                }
+            }
+            from = to;
+        }
+    }
+
+    /// Hosts, each once: those of links to click on first.
+    pub fn hosts(&self) -> Vec<String> {
+        let order = |link: &Link| match link.place {
+            Place::Qr | Place::Form => 0,
+            Place::Anchor | Place::Text | Place::Inner => 1,
+            Place::Frame => 2,
+            Place::Image => 3,
+        };
+        let mut seen = HashSet::new();
+        let mut links: Vec<&Link> =
+            self.all.iter().filter(|link| link.host.contains('.') && seen.insert(link.host.as_str())).collect();
+        links.sort_by_key(|link| order(link));
+        links.into_iter().take(HOSTS_MAX).map(|link| link.host.clone()).collect()
     }
 
     pub fn clickable(&self) -> impl Iterator<Item = &Link> {

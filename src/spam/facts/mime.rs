@@ -14,6 +14,7 @@ use mail_parser::{ContentType, HeaderValue};
 
 use super::attachments::{Attachment, Budget};
 use super::decode::{self, Decoded};
+use super::qr;
 use crate::mail::HeaderSection;
 use crate::spam::text::{TEXT_MAX, prefix};
 
@@ -105,6 +106,7 @@ impl Mime {
             alternative: false,
             boundaries: Vec::new(),
             budget: Budget::default(),
+            codes: qr::Reader::default(),
         };
         walk.entity(content, 0, PLAIN);
         walk.mime
@@ -128,6 +130,7 @@ struct Walk {
     boundaries: Vec<String>,
     /// Of all attachments.
     budget: Budget,
+    codes: qr::Reader,
 }
 
 /// The MIME fields of one entity (RFC 2045 §3), read.
@@ -238,7 +241,8 @@ impl Walk {
                 self.text(decode::text_of(&bytes, charset), subtype == "html");
             }
         } else {
-            self.mime.attachments.push(Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes, &mut self.budget));
+            let attachment = Attachment::read(name.unwrap_or_default(), kind, subtype, &bytes, &mut self.budget);
+            self.mime.attachments.push(Attachment { qr_texts: self.codes.texts(&bytes), ..attachment });
         }
     }
 

@@ -10,6 +10,7 @@ mod html;
 mod links;
 mod mime;
 mod prose;
+mod qr;
 mod received;
 
 use crate::mail::{Envelope, Finding, Protocol, Timestamp};
@@ -20,7 +21,7 @@ use prose::{Prose, Words};
 
 pub(super) use attachments::{Sign, extension, runs};
 pub(super) use headers::{DateField, HeaderField, Headers, Named};
-pub(super) use links::{Link, Links, Place, organisation};
+pub(super) use links::{Link, Links, Place, hosting, organisation, redirects, shorteners};
 pub(super) use mime::{Flaw, Mime};
 pub(super) use received::{DateFlaw, Hop};
 
@@ -131,6 +132,8 @@ impl Facts {
             prose: Prose::default(),
         };
         facts.read_texts();
+        facts.links.read_attachments(&facts.mime.attachments);
+        facts.links.follow();
         let urls: Vec<&str> = facts.links.all.iter().map(|link| link.url.as_str()).collect();
         facts.urls = prefix(&urls.join("\n"), TEXT_MAX).to_owned();
         let names: Vec<&str> =
@@ -143,6 +146,11 @@ impl Facts {
     pub fn with(mut self, findings: &[Finding]) -> Facts {
         self.findings.extend_from_slice(findings);
         self
+    }
+
+    /// The hosts to which the message's links lead, each once, at most a hundred: for lists of such hosts.
+    pub fn link_hosts(&self) -> Vec<String> {
+        self.links.hosts()
     }
 
     pub(super) fn found(&self, finding: &str) -> bool {
