@@ -15,6 +15,7 @@ mod flow;
 mod forgetful;
 mod gateway;
 mod greylist;
+mod hostile;
 mod kill;
 mod layout;
 mod learn;
