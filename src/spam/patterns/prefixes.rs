@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
@@ -68,6 +68,8 @@ impl Prefixes {
         let (literals, owners): (Vec<_>, Vec<_>) = places.into_iter().unzip();
         let automaton = AhoCorasickBuilder::new()
             .match_kind(MatchKind::Standard)
+            // A table of a few MiB that reads a text twice as fast as what is chosen for so many words.
+            .kind(Some(AhoCorasickKind::DFA))
             .build(literals)
             .map_err(|error| format!("the beginnings of all expressions together: {error}"))?;
         Ok(Prefixes { automaton: Some(automaton), owners, expressions })
