@@ -31,6 +31,7 @@ options {
 }
 logging { type = "file"; filename = "DIR/log"; level = "error"; }
 worker "normal" { bind_socket = "DIR/socket mode=0600"; count = 1; }
+.include(priority=10,duplicate=merge) "DIR/off.conf"
 "#;
 /// What asks the network or keeps state.
 const OFF: [&str; 22] = [
@@ -116,7 +117,8 @@ impl Running {
         let off: String = OFF.iter().map(|module| format!("{module} {{ enabled = false; }}\n")).collect();
         let rest =
             "classifier \"bayes\" { enabled = false; }\nphishing { openphish_enabled = false; phishtank_enabled = false; }\n";
-        let text = CONFIGURATION.replace("DIR", &directory.display().to_string()) + &off + rest;
+        let text = CONFIGURATION.replace("DIR", &directory.display().to_string());
+        std::fs::write(directory.join("off.conf"), off + rest).map_err(|error| error.to_string())?;
         let configuration = directory.join("rspamd.conf");
         std::fs::write(&configuration, text).map_err(|error| error.to_string())?;
         let mut command = Command::new("rspamd");
