@@ -159,10 +159,12 @@ impl Running {
 
     /// How many were answered. Several at once: it waits for names that nobody resolves, which costs no processor.
     fn check_all(&self, items: &[Item]) -> Result<usize, String> {
-        let some = |first: usize| items.iter().skip(first).step_by(AT_ONCE).map(|item| self.check(item).map(usize::from)).sum();
+        let some = |first: usize| {
+            items.iter().skip(first).step_by(AT_ONCE).map(|item| self.check(item).map(usize::from)).sum::<Result<usize, String>>()
+        };
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..AT_ONCE).map(|first| scope.spawn(move || some(first))).collect();
-            clients.into_iter().map(|client| client.join().expect("a client does not panic")).sum()
+            clients.into_iter().map(|client| client.join().expect("a client does not panic")).sum::<Result<usize, String>>()
         })
     }
 
