@@ -47,6 +47,8 @@ pub(super) struct Folded {
     pub overrides: usize,
     /// Tag characters and other code that no screen shows but a program can read, beyond what the flags of countries need.
     pub smuggled: usize,
+    /// There was more text than is kept.
+    pub cut: bool,
     word: Word,
     invisible_pending: usize,
 }
@@ -71,6 +73,7 @@ impl Folded {
     pub fn push(&mut self, text: &str) {
         let room = TEXT_MAX.saturating_sub(self.text.len());
         let mut rest = prefix(text, room);
+        self.cut |= rest.len() < text.len();
         self.text.reserve(rest.len() + 1);
         while !rest.is_empty() {
             // Most words are plain; they are copied in one go.

@@ -17,6 +17,7 @@ mod forgetful;
 mod gateway;
 mod greylist;
 mod honest;
+mod hostile;
 mod kill;
 mod layout;
 mod learn;

@@ -2,7 +2,7 @@
 
 pub mod explain;
 mod learn;
-mod manifest;
+pub mod manifest;
 mod replay;
 pub mod saved;
 mod score;

@@ -30,6 +30,7 @@ enum Owned {
     Suffix(&'static str),
 }
 
+#[derive(Default)]
 struct Brands {
     all: Vec<Brand>,
     phrases: Option<AhoCorasick>,
@@ -39,6 +40,10 @@ struct Brands {
     labels: HashMap<String, usize>,
     /// By each skeleton without one of its letters: the skeletons of labels that are also watched for one wrong letter.
     near: HashMap<String, Vec<(String, usize)>>,
+    /// Who may own a domain, by its registered part, its label or its ending.
+    owners: HashMap<&'static str, Vec<usize>>,
+    /// Brands of whom that cannot be told so.
+    elsewhere: Vec<usize>,
 }
 
 static BRANDS: LazyLock<Brands> = LazyLock::new(|| Brands::read(include_str!("brands.txt")));
@@ -76,8 +81,7 @@ fn is_guarded(ending: &str) -> bool {
 
 impl Brands {
     fn read(text: &'static str) -> Brands {
-        let mut brands =
-            Brands { all: Vec::new(), phrases: None, of_phrase: Vec::new(), labels: HashMap::new(), near: HashMap::new() };
+        let mut brands = Brands::default();
         let mut phrases: Vec<&str> = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
             let place = brands.all.len();
@@ -86,11 +90,35 @@ impl Brands {
             brands.of_phrase.extend(words.iter().map(|_| place));
             phrases.extend(&words);
             let domains = columns.next().unwrap_or_default().split_whitespace();
-            let owned = domains.map(|written| brands.owned(written, place)).collect();
+            let owned: Vec<Owned> = domains.map(|written| brands.owned(written, place)).collect();
+            owned.iter().for_each(|owned| brands.remember(owned, place));
             brands.all.push(Brand { words, owned, open: columns.next() == Some("open") });
         }
         brands.phrases = AhoCorasick::new(phrases).ok();
         brands
+    }
+
+    fn remember(&mut self, owned: &Owned, place: usize) {
+        let key = match owned {
+            Owned::Domain(own) => Some(organisation(own)).filter(|own| own.contains('.')),
+            Owned::Label(own) => Some(*own),
+            Owned::Prefix(_) | Owned::Suffix(_) => None,
+        };
+        let list = key.map_or(&mut self.elsewhere, |key| self.owners.entry(key).or_default());
+        if list.last() != Some(&place) {
+            list.push(place);
+        }
+    }
+
+    /// The brands that own a domain, in the order of the list.
+    fn owners(&self, domain: &str) -> impl Iterator<Item = &Brand> {
+        let registered = organisation(domain);
+        let (label, ending) = registered.split_once('.').unwrap_or((registered, ""));
+        let listed = [registered, label, ending].into_iter().filter_map(|key| self.owners.get(key)).flatten();
+        let mut places: Vec<usize> = listed.chain(&self.elsewhere).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.all.get(place)).filter(move |brand| brand.owns(domain))
     }
 
     fn owned(&mut self, written: &'static str, place: usize) -> Owned {
@@ -136,12 +164,12 @@ pub(super) fn all_named_in(folded: &str) -> impl Iterator<Item = &'static Brand>
 
 /// The brand whose own domain this is; none of the open ones.
 pub(super) fn owner_of(domain: &str) -> Option<&'static Brand> {
-    BRANDS.all.iter().filter(|brand| !brand.open).find(|brand| brand.owns(domain))
+    BRANDS.owners(domain).find(|brand| !brand.open)
 }
 
 /// Is the domain any brand's own?
 fn is_owned(domain: &str) -> bool {
-    BRANDS.all.iter().any(|brand| brand.owns(domain))
+    BRANDS.owners(domain).next().is_some()
 }
 
 /// The brand that a host pretends to be: its name as a label or a part of one, below somebody else's domain.
@@ -214,6 +242,20 @@ mod tests {
         assert_eq!(named_in("at&t bill").map(Brand::name), Some("at&t"));
         assert!(named_in("joe googleton").is_none());
         assert!(named_in("三井住友カードより").is_some());
+    }
+
+    #[test]
+    fn owners_are_found_by_their_domains() {
+        for brand in &BRANDS.all {
+            for owned in &brand.owned {
+                let (Owned::Domain(name) | Owned::Label(name) | Owned::Prefix(name) | Owned::Suffix(name)) = owned;
+                for domain in [name.to_string(), format!("{name}.com"), format!("a.{name}"), format!("a.{name}-b.de")] {
+                    let expected: Vec<_> = BRANDS.all.iter().filter(|brand| brand.owns(&domain)).map(Brand::name).collect();
+                    let found: Vec<_> = BRANDS.owners(&domain).map(Brand::name).collect();
+                    assert_eq!(found, expected, "{domain}");
+                }
+            }
+        }
     }
 
     #[test]

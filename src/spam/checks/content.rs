@@ -47,6 +47,17 @@ pub(super) fn mime_too_deep(facts: &Facts) -> Option<String> {
     beyond.then(|| format!("{} parts, {} levels", facts.mime.parts, facts.mime.depth))
 }
 
+/// More than is looked at, so that something may stand behind it that nobody judged. Attachments do not count.
+pub(super) fn beyond_bounds(facts: &Facts) -> Option<String> {
+    /// Links kept of a message.
+    const LINKS: usize = 500;
+    let text = facts.folded.cut || facts.mime.has(Flaw::LongText);
+    let links = facts.links.count > LINKS && facts.links.all.len() >= LINKS;
+    let beyond = [(text, "text"), (links, "links"), (facts.headers.cut, "header")];
+    let named: Vec<&str> = beyond.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
 pub(super) fn mime_without_boundary(facts: &Facts) -> Option<String> {
     facts.mime.has(Flaw::NoBoundary).then(String::new)
 }
@@ -78,6 +89,7 @@ pub(super) fn mixed_alphabets(facts: &Facts) -> Option<String> {
 pub(super) fn styled_letters(facts: &Facts) -> Option<String> {
     let count = facts.folded.styled_letters;
     // Full-width Latin letters are ordinary in Japanese and Chinese text.
-    let east_asian = facts.folded.text.chars().any(|letter| matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}'));
-    (count >= 10 && !east_asian).then(|| format!("{count} letters"))
+    let east_asian =
+        || facts.folded.text.chars().any(|letter| matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}'));
+    (count >= 10 && !east_asian()).then(|| format!("{count} letters"))
 }

@@ -109,6 +109,7 @@ checks! {
     content::password_form: "HTML that asks for a password",
     content::form: "an HTML form in the message",
     content::script: "a script or a frame in the message",
+    content::beyond_bounds: "more text, more links or a longer header than is looked at",
     content::mime_too_deep: "MIME parts nested or counted beyond all use",
     content::mime_without_boundary: "a multipart message without its boundary",
     content::mime_damaged_base64: "characters in base64 that do not belong there",

@@ -125,5 +125,7 @@ fn greets(text: &str, address: &str) -> bool {
             word && beginning[at + greeting.len()..].trim_start_matches(['<', '"', ':', ' ']).starts_with(address)
         })
     };
-    address.len() >= 6 && GREETINGS.iter().any(addressed)
+    // Most texts do not hold it at all.
+    let there = address.len() >= 6 && memchr::memmem::find(beginning.as_bytes(), address.as_bytes()).is_some();
+    there && GREETINGS.iter().any(addressed)
 }

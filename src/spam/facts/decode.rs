@@ -27,18 +27,22 @@ pub(super) fn transfer_decode<'m>(encoding: &str, body: &'m [u8]) -> Decoded<'m>
 /// Characters outside the alphabet are skipped (RFC 2045 §6.8); an incomplete last group is dropped. Counted as damage
 /// when they are many: mailing lists and old servers append a line of plain text, forgers sprinkle.
 fn base64(body: &[u8]) -> Decoded<'static> {
-    let mut alphabet = Vec::with_capacity(body.len());
+    let mut alphabet = Vec::with_capacity(body.len() + 3);
     let mut foreign = 0;
-    let mut padding = 0;
-    for &byte in body {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => alphabet.push(byte),
-            b'=' => padding += 1,
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ if padding == 0 => foreign += 1,
-            _ => {}
+    let mut rest = body;
+    // Lines are taken whole, up to what is no letter of the alphabet.
+    let padded = loop {
+        let plain = rest.iter().position(|byte| !IS_BASE64[usize::from(*byte)]).unwrap_or(rest.len());
+        alphabet.extend_from_slice(&rest[..plain]);
+        match rest.get(plain) {
+            None => break &[][..],
+            Some(b'=') => break &rest[plain..],
+            Some(b' ' | b'\t' | b'\r' | b'\n') => {}
+            Some(_) => foreign += 1,
         }
-    }
+        rest = &rest[plain + 1..];
+    };
+    let padding = memchr::memchr_iter(b'=', padded).count();
     let damaged = foreign > 0 || padding > 2;
     alphabet.truncate(alphabet.len() - alphabet.len() % 4 + if alphabet.len() % 4 >= 2 { alphabet.len() % 4 } else { 0 });
     while alphabet.len() % 4 != 0 {
@@ -46,6 +50,17 @@ fn base64(body: &[u8]) -> Decoded<'static> {
     }
     Decoded { bytes: Cow::Owned(base64_decode(&alphabet).unwrap_or_default()), damaged }
 }
+
+/// The letters of base64.
+const IS_BASE64: [bool; 256] = {
+    let mut is = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        is[byte] = (byte as u8).is_ascii_alphanumeric() || byte == b'+' as usize || byte == b'/' as usize;
+        byte += 1;
+    }
+    is
+};
 
 fn quoted_printable(body: &[u8]) -> Decoded<'static> {
     if let Some(bytes) = quoted_printable_decode(body) {

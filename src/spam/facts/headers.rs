@@ -61,10 +61,14 @@ pub(in crate::spam) enum DateField {
 
 pub(in crate::spam) struct Headers {
     pub fields: Vec<HeaderField>,
+    /// Of each name in `fields` a bit, since most of what rules ask for is not there.
+    names: u128,
     /// Also those that are not in `fields`.
     pub count: usize,
     /// The raw section with LF line ends, or its first 64 KiB.
     pub section: String,
+    /// The section is longer than what is looked at.
+    pub cut: bool,
     /// Bytes above 127 stood in the section.
     pub eight_bit: bool,
     /// The first one: what clients show.
@@ -100,8 +104,10 @@ impl Headers {
             first("Date").map_or(DateField::Missing, |field| moment(&field.raw).map_or(DateField::Unreadable, DateField::At));
         let received = || fields.iter().filter(|field| field.is("Received"));
         Headers {
+            names: fields.iter().fold(0, |names, field| names | bit_of(&field.name)),
             count: parsed.fields.len(),
             section: String::from_utf8_lossy(section).replace("\r\n", "\n"),
+            cut: parsed.end > SECTION_MAX,
             eight_bit: !section.is_ascii(),
             subject: first("Subject").map_or_else(String::new, |field| field.value.clone()),
             from: mailboxes("From"),
@@ -121,7 +127,8 @@ impl Headers {
     }
 
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a HeaderField> + 'a {
-        self.fields.iter().filter(move |field| field.is(name))
+        let fields = if self.names & bit_of(name) == 0 { &[] } else { &self.fields[..] };
+        fields.iter().filter(move |field| field.is(name))
     }
 
     /// The author as rules match it: `Name <address>`, each on a line.
@@ -129,6 +136,13 @@ impl Headers {
         let lines: Vec<String> = self.from.iter().map(|from| format!("{} <{}>", from.name, from.address)).collect();
         lines.join("\n")
     }
+}
+
+/// The same for a name in any case.
+fn bit_of(name: &str) -> u128 {
+    let byte = |byte: Option<&u8>| usize::from(byte.map_or(0, u8::to_ascii_lowercase));
+    let bytes = name.as_bytes();
+    1 << ((bytes.len() * 37 + byte(bytes.first()) * 11 + byte(bytes.last()) * 5 + byte(bytes.get(2))) % 128)
 }
 
 impl HeaderField {

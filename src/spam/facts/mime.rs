@@ -73,6 +73,8 @@ pub(in crate::spam) enum Flaw {
     Nul,
     /// A line longer than RFC 5322 §2.1.1 allows, by far.
     LongLine,
+    /// More of a text than is looked at.
+    LongText,
 }
 
 /// A text that the reader sees.
@@ -269,7 +271,9 @@ impl Walk {
 
     fn text(&mut self, mut text: String, html: bool) {
         if !self.attached {
-            text.truncate(prefix(&text, if html { HTML_MAX } else { TEXT_MAX }).len());
+            let shown = prefix(&text, if html { HTML_MAX } else { TEXT_MAX }).len();
+            self.flaw_if(shown < text.len(), Flaw::LongText);
+            text.truncate(shown);
             self.mime.texts.push(TextPart { html, alternative: self.alternative, text });
         }
     }
