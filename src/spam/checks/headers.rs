@@ -16,7 +16,7 @@ pub(super) fn subject_capitals(facts: &Facts) -> Option<String> {
         !word.contains(['$', '€', '£', '%']) && (digits >= 4 || digits > 0 && word.contains(char::is_alphabetic))
     };
     let code = subject.split_whitespace().any(is_code);
-    (capitals >= 12 && words >= 2 && !code && capitals * 10 >= letters().count() * 9).then(|| subject.to_owned())
+    (capitals >= 10 && words >= 2 && !code && capitals * 10 >= letters().count() * 9).then(|| subject.to_owned())
 }
 
 pub(super) fn subject_shouts(facts: &Facts) -> Option<String> {
