@@ -1,6 +1,6 @@
 //! Checks of text, HTML and MIME structure.
 
-use crate::spam::facts::{Facts, Flaw};
+use crate::spam::facts::{Facts, Flaw, organisation};
 
 /// Fewer letters than this are hardly a word.
 const HARDLY_A_WORD: usize = 80;
@@ -28,6 +28,39 @@ pub(super) fn body_empty(facts: &Facts) -> Option<String> {
 pub(super) fn hidden_text(facts: &Facts) -> Option<String> {
     let hidden = facts.html.hidden_letters;
     (hidden > PREVIEW_LETTERS && hidden * 4 > facts.text_letters).then(|| format!("{hidden} hidden letters"))
+}
+
+/// Links, and all of them to where documents are shared, or to the pages of whoever runs that.
+pub(super) fn links_at_sharing_service(facts: &Facts) -> Option<String> {
+    const SERVICES: [&str; 21] = [
+        "sharepoint.com",
+        "onedrive.com",
+        "live.com",
+        "1drv.ms",
+        "office.com",
+        "microsoft.com",
+        "aka.ms",
+        "google.com",
+        "dropbox.com",
+        "dropboxusercontent.com",
+        "docusign.net",
+        "docusign.com",
+        "wetransfer.com",
+        "we.tl",
+        "box.com",
+        "adobe.com",
+        "adobesign.com",
+        "icloud.com",
+        "egnyte.com",
+        "sharefile.com",
+        "nextcloud.com",
+    ];
+    // Anybody's page on a service's own domain; those with forms are no document.
+    const FORMS: [&str; 4] = ["forms.office.com", "sites.google.com", "script.google.com", "translate.google.com"];
+    let shared = |host: &str| SERVICES.contains(&organisation(host)) && !FORMS.contains(&host);
+    let mut links = facts.links.clickable().peekable();
+    let first = links.peek().map(|link| link.host.clone())?;
+    links.all(|link| shared(&link.host)).then_some(first)
 }
 
 pub(super) fn password_form(facts: &Facts) -> Option<String> {

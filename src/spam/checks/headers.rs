@@ -10,13 +10,20 @@ pub(super) fn subject_capitals(facts: &Facts) -> Option<String> {
     let capitals = letters().filter(|letter| letter.is_uppercase()).count();
     let words =
         subject.split_whitespace().filter(|word| word.chars().filter(|letter| letter.is_alphabetic()).count() > 2).count();
-    (capitals >= 10 && words >= 2 && capitals * 10 >= letters().count() * 9).then(|| subject.to_owned())
+    // `RECHNUNG 4711`, `PO-12 FREIGABE`: what a book-keeping program writes, not what somebody shouts.
+    let is_code = |word: &str| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        !word.contains(['$', '€', '£', '%']) && (digits >= 4 || digits > 0 && word.contains(char::is_alphabetic))
+    };
+    let code = subject.split_whitespace().any(is_code);
+    (capitals >= 10 && words >= 2 && !code && capitals * 10 >= letters().count() * 9).then(|| subject.to_owned())
 }
 
 pub(super) fn subject_shouts(facts: &Facts) -> Option<String> {
     let subject = &facts.headers.subject;
     let count = |marks: &[char]| subject.chars().filter(|letter| marks.contains(letter)).count();
-    let row = ["!!", "?!", "$$", "€€", "**"].iter().any(|row| subject.contains(row));
+    // Monitors write `** PROBLEM … **`.
+    let row = ["!!", "?!", "$$", "€€"].iter().any(|row| subject.contains(row));
     (count(&['!', '！']) >= 2 || row || count(&['$', '€', '£']) >= 3).then(|| subject.clone())
 }
 
@@ -42,6 +49,10 @@ pub(super) fn subject_disguised(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn subject_names_recipient(facts: &Facts) -> Option<String> {
+    // A calendar names the guest behind the appointment.
+    if facts.mime.attachments.iter().any(|attachment| attachment.has_extension(&["ics"])) {
+        return None;
+    }
     let subject = without_prefixes(&facts.headers.subject).to_lowercase();
     let subject = subject.as_str();
     let named = |address: &str| {
@@ -123,6 +134,10 @@ pub(super) fn to_is_from(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     let to = &facts.headers.to;
     let elsewhere = facts.door.as_ref()?.recipients.iter().all(|(_, address)| *address != author.address);
+    // A list may write in its own name.
+    if ["List-Id", "List-Post", "Mailing-List"].iter().any(|name| facts.headers.has(name)) {
+        return None;
+    }
     let alone = !to.is_empty() && to.iter().all(|to| to.address == author.address);
     (alone && elsewhere && author.address.contains('@')).then(|| author.address.clone())
 }

@@ -17,7 +17,7 @@ pub(super) fn html_numbered_letters(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn html_camouflaged(facts: &Facts) -> Option<String> {
-    (facts.html.camouflaged >= 20).then(|| format!("{} bytes", facts.html.camouflaged))
+    (facts.html.camouflaged >= 20).then(|| format!("{} letters", facts.html.camouflaged))
 }
 
 pub(super) fn html_comments(facts: &Facts) -> Option<String> {

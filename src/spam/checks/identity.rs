@@ -36,6 +36,10 @@ pub(super) fn from_name_other_address(facts: &Facts) -> Option<String> {
 
 pub(super) fn from_name_brand(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
+    // "Microsoft Outlook" is who signs for Exchange that it could not deliver.
+    if is_report(facts) {
+        return None;
+    }
     // All names of the field: `From: PayPal, Service, <x@evil.example>` is a list of three.
     let names: Vec<&str> = facts.headers.from.iter().flat_map(|from| [from.name.as_str(), unaddressed(&from.address)]).collect();
     let folded = Folded::of(&names.join(" ")).text;
@@ -44,6 +48,13 @@ pub(super) fn from_name_brand(facts: &Facts) -> Option<String> {
     // The recipients' own SharePoint or virus scanner writes in its own name.
     let house = Own::of(facts).has(author.domain()) && from_own_domain(facts).is_none();
     (!author.domain().is_empty() && !owned && !house).then(|| format!("{} <{}>", author.name, author.address))
+}
+
+/// A report on the delivery of a message: without a return path, and built like one (RFC 3464).
+fn is_report(facts: &Facts) -> bool {
+    let null_sender = facts.door.as_ref().is_some_and(|door| door.sender_domain.is_none());
+    let kind = facts.headers.named("Content-Type").next().map(|field| field.value.to_ascii_lowercase());
+    null_sender && kind.is_some_and(|kind| kind.starts_with("multipart/report"))
 }
 
 pub(super) fn from_brand_elsewhere(facts: &Facts) -> Option<String> {
@@ -110,7 +121,7 @@ pub(super) fn from_random_mailbox(facts: &Facts) -> Option<String> {
     let author = facts.author()?;
     let local = author.local().split('+').next().unwrap_or_default();
     // Mailing services that write their book-keeping into From mark it so.
-    if local.contains(['#', '=']) {
+    if local.contains(['#', '=']) || is_report(facts) {
         return None;
     }
     let bytes = local.as_bytes();
@@ -121,10 +132,36 @@ pub(super) fn from_random_mailbox(facts: &Facts) -> Option<String> {
     (local.len() >= 8 && (switches >= 5 || longest_consonants(local) >= 6 || numbered)).then(|| author.address.clone())
 }
 
+/// The form on the recipients' own site writes in the site's name, and in the text who filled it in.
+fn is_web_form(facts: &Facts, author: &Named, reply_to: &Named) -> bool {
+    const MACHINES: [&str; 12] = [
+        "wordpress",
+        "www",
+        "www-data",
+        "web",
+        "website",
+        "webmaster",
+        "webform",
+        "form",
+        "formular",
+        "kontaktformular",
+        "noreply",
+        "no-reply",
+    ];
+    let text = &facts.folded.text;
+    let written = |what: &str| what.chars().count() >= 5 && text.contains(Folded::of(what).text.trim());
+    MACHINES.contains(&author.local())
+        && Own::of(facts).has(author.domain())
+        && (written(&reply_to.name) || written(&reply_to.address))
+}
+
 pub(super) fn reply_to_freemail(facts: &Facts) -> Option<String> {
     let (author, reply_to) = (facts.author()?, facts.headers.reply_to.first()?);
     let elsewhere = organisation(author.domain()) != organisation(reply_to.domain()) || author.domain().is_empty();
     let other_mailbox = is_freemail(author.domain()) && author.address != reply_to.address;
+    if is_web_form(facts, author, reply_to) {
+        return None;
+    }
     (is_freemail(reply_to.domain()) && (elsewhere || other_mailbox)).then(|| reply_to.address.clone())
 }
 

@@ -7,7 +7,9 @@ pub(super) fn mime_never_closed(facts: &Facts) -> Option<String> {
 }
 
 pub(super) fn mime_odd_boundary(facts: &Facts) -> Option<String> {
-    has(facts, Flaw::OddBoundary)
+    // Scanners of Ricoh put angle brackets into theirs: `DC_BOUND_PRE_<1760000000.0123>`.
+    let scanner = facts.headers.named("Content-Type").next().is_some_and(|field| field.raw.contains("DC_BOUND_PRE_<"));
+    has(facts, Flaw::OddBoundary).filter(|_| !scanner)
 }
 
 pub(super) fn mime_same_boundary(facts: &Facts) -> Option<String> {

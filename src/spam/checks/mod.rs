@@ -106,6 +106,7 @@ checks! {
     content::image_instead_of_text: "HTML with images, a link and hardly a word",
     content::body_empty: "no letter, no image and no attachment",
     content::hidden_text: "much text that the reader does not see",
+    content::links_at_sharing_service: "links, all of them to where documents are shared",
     content::password_form: "HTML that asks for a password",
     content::form: "an HTML form in the message",
     content::script: "a script or a frame in the message",

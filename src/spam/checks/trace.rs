@@ -8,6 +8,30 @@ use super::lookalike::Own;
 use crate::spam::facts::{DateField, DateFlaw, Facts, Hop, Named, organisation};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// Organisations of services that send for others, under whatever ending.
+const SERVICES: [&str; 21] = [
+    "sendgrid.",
+    "amazonses.",
+    "mailgun.",
+    "mtasv.",
+    "postmarkapp.",
+    "mandrillapp.",
+    "mcsv.",
+    "mcdlv.",
+    "rsgsv.",
+    "sparkpostmail.",
+    "salesforce.",
+    "sfmc",
+    "exacttarget.",
+    "mailjet.",
+    "sendinblue.",
+    "brevo.",
+    "hubspotemail.",
+    "klaviyomail.",
+    "cleverreach.",
+    "mailchimpapp.",
+    "smtp2go.",
+];
 
 pub(super) fn date_unreadable(facts: &Facts) -> Option<String> {
     (facts.headers.date == DateField::Unreadable).then(|| value_of(facts, "Date"))
@@ -129,6 +153,10 @@ pub(super) fn message_id_unrelated(facts: &Facts) -> Option<String> {
     let (id, host) = message_id(facts)?;
     let door = facts.door.as_ref()?;
     let made = organisation(&host);
+    // Whoever sends for others numbers the messages, too.
+    if SERVICES.iter().any(|service| made.starts_with(service)) {
+        return None;
+    }
     if !made.contains('.')
         || made.contains('[')
         || ["List-Id", "Resent-From", "Sender"].iter().any(|name| facts.headers.has(name))
@@ -157,21 +185,19 @@ pub(super) fn message_id_of_recipient(facts: &Facts) -> Option<String> {
     (own.has(&host) && stranger && !thread).then(|| id.to_owned())
 }
 
-/// The Message-ID of a large provider on a message whose way never touched it.
+/// The Message-ID of a large provider of mailboxes on a message whose way never touched it. Not of a sending service: its
+/// customers give its hosts names of their own.
 pub(super) fn message_id_of_other_provider(facts: &Facts) -> Option<String> {
-    const MADE_BY: [(&str, &[&str]); 8] = [
+    const MADE_BY: [(&str, &[&str]); 6] = [
         ("mail.gmail.com", &["google"]),
         ("prod.outlook.com", &["outlook.com", "office365", "microsoft", "hotmail"]),
         ("phx.gbl", &["hotmail", "outlook.com", "live.com", "msn.com"]),
         ("mail.yahoo.com", &["yahoo"]),
-        ("email.amazonses.com", &["amazonses", "amazon"]),
         ("icloud.com", &["icloud", "apple.com", "me.com", "mac.com"]),
-        ("geopod-ismtpd", &["sendgrid"]),
         ("aol.com", &["aol.", "yahoo", "aim.com", "mail.com"]),
     ];
     let (id, host) = message_id(facts)?;
-    let (_, names) =
-        MADE_BY.iter().find(|(made, _)| host.ends_with(made) || *made == "geopod-ismtpd" && host.starts_with(made))?;
+    let (_, names) = MADE_BY.iter().find(|(made, _)| host.ends_with(made))?;
     if facts.headers.has("List-Id") || facts.headers.has("Resent-From") {
         return None;
     }

@@ -25,6 +25,8 @@ const LINKS_MAX: usize = 2_000;
 const ENTITY_MAX: usize = 34;
 /// So many line breaks without a word between them push what follows off the screen.
 const GAP_BREAKS: usize = 30;
+/// Letters of the line that mail programs show behind the subject, and that pages hide in front of their text.
+const PREVIEW_MAX: usize = 300;
 
 /// What an HTML text consists of.
 #[derive(Default)]
@@ -54,7 +56,7 @@ pub(in crate::spam) struct Html {
     pub parted_words: usize,
     /// Letters written as numbers: `&#118;&#105;`.
     pub numbered_letters: usize,
-    /// Of the hidden letters' bytes, those that have the colour they stand on.
+    /// Letters of the colour they stand on, but for the preview line in front of all that is seen.
     pub camouflaged: usize,
     /// Bytes of comments, without those for Outlook.
     pub comments: usize,
@@ -79,6 +81,8 @@ impl Html {
             base: None,
             seam: false,
             breaks: 0,
+            begun: false,
+            preview: 0,
         };
         while reader.at < html.len() {
             reader.step();
@@ -105,6 +109,10 @@ struct Reader<'h> {
     seam: bool,
     /// Line breaks since the last word.
     breaks: usize,
+    /// A letter was seen that is not hidden.
+    begun: bool,
+    /// Letters of the preview line so far.
+    preview: usize,
 }
 
 /// A tag as written.
@@ -168,8 +176,14 @@ impl<'h> Reader<'h> {
         let added = &target[start..];
         if hidden {
             self.seam |= added.starts_with(|letter: char| letter.is_ascii_alphanumeric());
-            self.seen.camouflaged += if look.is_camouflaged() { added.trim().len() } else { 0 };
+            if look.is_camouflaged() {
+                let letters = added.chars().filter(|letter| letter.is_alphanumeric()).count();
+                let preview = if self.begun { 0 } else { letters.min(PREVIEW_MAX - self.preview) };
+                self.preview += preview;
+                self.seen.camouflaged += letters - preview;
+            }
         } else if !added.is_empty() {
+            self.begun = self.begun || added.contains(char::is_alphanumeric);
             let before = target[..start].ends_with(|letter: char| letter.is_ascii_alphabetic());
             let parted = self.seam && before && added.starts_with(|letter: char| letter.is_ascii_alphabetic());
             self.seen.parted_words += usize::from(parted);
@@ -266,7 +280,9 @@ impl<'h> Reader<'h> {
     /// Script, style and title: to the closing tag of the same name, or to the end.
     fn raw(&mut self, tag: &Tag<'h, '_>) {
         if tag.name.eq_ignore_ascii_case("script") {
-            self.seen.scripts += 1;
+            // `application/ld+json` is data for the mail program: what an order or a flight is about.
+            let is_data = tag.attribute("type").is_some_and(|kind| kind.to_ascii_lowercase().ends_with("json"));
+            self.seen.scripts += usize::from(!is_data);
         } else if tag.name.eq_ignore_ascii_case("style") {
             self.page = self.page.with_style_sheet();
         }
@@ -433,7 +449,14 @@ mod tests {
         reads("<style>td{background:red}</style><td><font color=white>x</font>", "x", "");
         reads("<td class=dark><font color=white>x</font>", "x", "");
         reads("<td background=x.png><font color=white>x</font>", "x", "");
-        assert_eq!(Html::read("<font color=white>abc</font>").camouflaged, 3);
+        assert_eq!(Html::read("x<font color=white>a&nbsp;bc</font>").camouflaged, 3);
+    }
+
+    #[test]
+    fn a_preview_line_is_not_camouflaged() {
+        let camouflaged = |html: &str| Html::read(html).camouflaged;
+        assert_eq!(camouflaged("<body><div style='color:#fff'>Your order&zwnj;&nbsp;</div><p>Hello</p>"), 0);
+        assert_eq!(camouflaged(&format!("<font color=white>{}</font>Hello", "a ".repeat(PREVIEW_MAX + 5))), 5);
     }
 
     #[test]
