@@ -98,9 +98,17 @@ pub(in crate::spam) struct Mime {
 impl Mime {
     /// Walks a message. `cut`: the content is only the beginning, so that missing ends are no flaw.
     pub fn walk(content: &[u8], cut: bool) -> Mime {
-        let mut walk = Walk { mime: Mime::default(), cut, attached: false, alternative: false, boundaries: Vec::new() };
+        let mut walk = Walk { cut, ..Walk::default() };
         walk.entity(content, 0, PLAIN);
         walk.mime
+    }
+
+    /// The messages attached to this one, decoded, at most `max`: forwarded as attachments (message/rfc822), or saved and attached
+    /// as files (`.eml`). What is attached to these is not looked for.
+    pub fn attached(content: &[u8], max: usize) -> Vec<Vec<u8>> {
+        let mut walk = Walk { wanted: max, ..Walk::default() };
+        walk.entity(content, 0, PLAIN);
+        walk.messages
     }
 
     pub fn has(&self, flaw: Flaw) -> bool {
@@ -110,8 +118,12 @@ impl Mime {
 
 const PLAIN: (&str, &str) = ("text", "plain");
 
+#[derive(Default)]
 struct Walk {
     mime: Mime,
+    /// Attached messages are taken out, so many, and not looked into.
+    wanted: usize,
+    messages: Vec<Vec<u8>>,
     cut: bool,
     /// Inside an attached message: its text is not what the sender says here.
     attached: bool,
@@ -209,6 +221,9 @@ impl Walk {
             return self.flaw(Flaw::TooDeep);
         }
         let decoded = self.decoded(body, fields);
+        if self.wanted > 0 {
+            return self.take(&decoded);
+        }
         let outside = std::mem::replace(&mut self.attached, true);
         self.entity(&decoded, depth + 1, PLAIN);
         self.attached = outside;
@@ -217,6 +232,13 @@ impl Walk {
     fn leaf(&mut self, body: &[u8], fields: &Fields<'_>, kind: &str, subtype: &str) {
         let name = fields.name();
         let bytes = self.decoded(body, fields);
+        if self.wanted > 0 {
+            let is_saved = name.is_some_and(|name| name.to_ascii_lowercase().ends_with(".eml"));
+            if is_saved {
+                self.take(&bytes);
+            }
+            return;
+        }
         let text_kind = kind == "text" && matches!(subtype, "plain" | "html" | "");
         let shown = !fields.is_attachment() && (name.is_none() || kind == "text" && subtype != "html");
         if kind == "image" && !fields.is_attachment() {
@@ -258,6 +280,12 @@ impl Walk {
         if !self.attached {
             text.truncate(prefix(&text, if html { HTML_MAX } else { TEXT_MAX }).len());
             self.mime.texts.push(TextPart { html, alternative: self.alternative, text });
+        }
+    }
+
+    fn take(&mut self, message: &[u8]) {
+        if self.messages.len() < self.wanted {
+            self.messages.push(message.to_vec());
         }
     }
 
