@@ -8,7 +8,7 @@ use super::answers::SteeringReport;
 use super::operations::{OperationError, Operations, Selection};
 use crate::checks::{self, Reputed};
 use crate::flow::{LessonError, LessonStats};
-use crate::mail::{Domain, QueueId, SpamLevel, Status, Verdict};
+use crate::mail::{Domain, HeaderSection, QueueId, SpamLevel, Status, Verdict};
 use crate::queue::{By, Mode, Selector, Steer};
 use crate::spam::{Authors, Digest, Facts, Label, Lesson, attached};
 use crate::store::{Entry, Taught};
@@ -238,12 +238,8 @@ impl Operations {
         let Entry { envelope, progress } = entry;
         let findings = &progress.judgement.as_ref()?.authentication.findings;
         let head = self.store.body(envelope.id).await.ok()?.head(Facts::CONTENT_MAX).await.ok()?;
-        let envelope = envelope.clone();
-        let authors = {
-            let envelope = envelope.clone();
-            tokio::task::spawn_blocking(move || Authors::of(&Facts::gather(&envelope, &head))).await.ok()?
-        };
-        Reputed::of(&envelope, &authors.addresses, findings)
+        let head = &head[..HeaderSection::parse(&head).end];
+        Reputed::of(envelope, &Authors::of(&Facts::gather(envelope, head)).addresses, findings)
     }
 
     /// The sender's reputation at this customer learns what a message of it was.

@@ -15,7 +15,9 @@
 use super::lessons::tags;
 use super::{Flow, door};
 use crate::config::Config;
-use crate::mail::{Address, Client, Domain, Enhanced, Envelope, Finding, Recipient, Reply, ReversePath, SessionId};
+use crate::mail::{
+    Address, Client, Domain, Enhanced, Envelope, Finding, HeaderSection, Recipient, Reply, ReversePath, SessionId,
+};
 use crate::outside::Body;
 use crate::spam::{Authors, Facts, Label, Proof};
 use crate::store::{StoreError, Taught};
@@ -114,7 +116,9 @@ impl Flow {
     /// Whose report it is: by the author, whose domain the client must serve or the message be proven to come from.
     async fn reporter(&self, config: &Config, envelope: &Envelope, body: &Body) -> Result<Reporter, Refused> {
         let head = body.head(config.smtp.header_max).await.map_err(|error| local_error(envelope, &error))?;
-        let author = match &Authors::of(&Facts::gather(envelope, &head)).addresses[..] {
+        // The header section alone: the rest is nobody's business here.
+        let head = &head[..HeaderSection::parse(&head).end];
+        let author = match &Authors::of(&Facts::gather(envelope, head)).addresses[..] {
             [author] => author.clone(),
             _ => return Err(refused(Enhanced(5, 6, 0), "A report needs one author in From: the user who reports")),
         };
