@@ -120,11 +120,13 @@ async fn strangers_teach_nobody() {
     for from in ["ann@sender.example", ""] {
         assert_eq!(say(&world, "192.0.2.1", from, SPAM, &joe).await, format!("rcpt: {STRANGERS}"));
     }
-    let forged = say(&world, "192.0.2.1", "joe@customer.example", SPAM, &joe).await;
-    assert!(forged.starts_with("550 5.7.1 Reports are taken from the mail servers of customer.example only"), "{forged}");
+    // Before anything is known of the domain: later answers come out of memory.
     world.dns.change(|zone| zone.fail.insert("txt customer.example".to_owned()));
     let open = say(&world, "192.0.2.1", "joe@customer.example", SPAM, &joe).await;
     assert!(open.starts_with("451 4.7.1 Whether this report is from customer.example cannot be verified"), "{open}");
+    world.dns.change(|zone| zone.fail.clear());
+    let forged = say(&world, "192.0.2.1", "joe@customer.example", SPAM, &joe).await;
+    assert!(forged.starts_with("550 5.7.1 Reports are taken from the mail servers of customer.example only"), "{forged}");
     let several = joe.replace("From: Joe <joe@customer.example>", "From: joe@customer.example, ann@sender.example");
     assert!(say(&world, OWN, "joe@customer.example", SPAM, &several).await.starts_with("550 5.6.0 A report needs one author"));
     assert!(learned(&world).await.is_empty());
@@ -257,8 +259,8 @@ async fn what_leaves_quarantine_teaches_the_senders_reputation() {
     // By its id, for the domain.
     let take = feedgate::admin::lessons::Take::Itself;
     for _ in 0..2 {
-        operations.lessons_queued(ids[5], take, Some(Label::Spam), Some(customer.clone()), "alice", Mode::ForReal).await.unwrap();
+        operations.lessons_queued(ids[5], take, Some(Label::Ham), Some(customer.clone()), "alice", Mode::ForReal).await.unwrap();
     }
     world.pass(DAY);
-    assert_eq!(past().await.rsplit_once("none, ").unwrap().1, "2 reported as spam, 3 released");
+    assert_eq!(past().await.rsplit_once("none, ").unwrap().1, "1 reported as spam, 4 released");
 }
