@@ -142,7 +142,8 @@ impl Operations {
             // Of messages attached to it neither the envelope is known nor what was proven.
             if let (Some(label), Some(domain), Take::Itself, Mode::ForReal) = (label, scope, take, mode)
                 && done.taught.learned > 0
-                && let Some(who) = self.sender_of(&*self.entry(id).await?).await
+                && let Ok(entry) = self.entry(id).await
+                && let Some(who) = self.sender_of(&entry).await
             {
                 self.sender_taught(&domain, &who, label).await;
             }

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use crate::config::{Config, Spam};
 use crate::mail::{Domain, Timestamp};
 use crate::outside::{Clock, Disk};
-use crate::spam::{Digest, Example, Facts, Label, Learning, Lesson, NoLesson, Tokens, attached};
+use crate::spam::{Digest, Example, Label, Learning, Lesson, NoLesson, Tokens, attached};
 use crate::store::{LessonRecovery, LessonStatistics, Lessons, StoreError, Taught};
 use crate::telemetry::Metrics;
 
@@ -245,15 +245,14 @@ impl LessonKeeper {
     pub async fn report(
         &self,
         domain: &Domain,
-        content: Vec<u8>,
+        content: impl AsRef<[u8]> + Send + 'static,
         label: Label,
         tags: Vec<String>,
         by: &str,
     ) -> Result<Taught, LessonError> {
         let read = move || {
-            let most = usize::try_from(Facts::CONTENT_MAX).unwrap_or(usize::MAX);
-            let lesson = |message: &Vec<u8>| Lesson::of(&message[..message.len().min(most)], &tags);
-            let (lessons, wrong): (Vec<_>, Vec<_>) = attached(&content).iter().map(lesson).partition(Result::is_ok);
+            let lesson = |message: &Vec<u8>| Lesson::of(message, &tags);
+            let (lessons, wrong): (Vec<_>, Vec<_>) = attached(content.as_ref()).iter().map(lesson).partition(Result::is_ok);
             match wrong.into_iter().find_map(Result::err) {
                 Some(why) if lessons.is_empty() => Err(why),
                 _ if lessons.is_empty() => Err(NoLesson::NothingAttached),

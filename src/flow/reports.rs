@@ -162,7 +162,7 @@ impl Flow {
         let _reading = self.lessons.reading().await;
         let content = body.head(body.size()).await.map_err(|error| local_error(envelope, &error))?;
         let by = author.to_string();
-        let taught = self.lessons.report(domain, content.to_vec(), label, tags(config), &by).await;
+        let taught = self.lessons.report(domain, content, label, tags(config), &by).await;
         taught.map_err(|error| match error {
             LessonError::NoLesson(why) => {
                 refused(Enhanced(5, 6, 0), format!("No message to learn from ({why}): forward it as an attachment"))

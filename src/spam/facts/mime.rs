@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
 
+use super::Facts;
 use super::attachments::Attachment;
 use super::decode::{self, Decoded};
 use crate::mail::HeaderSection;
@@ -104,7 +105,7 @@ impl Mime {
     }
 
     /// The messages attached to this one, decoded, at most `max`: forwarded as attachments (message/rfc822), or saved and attached
-    /// as files (`.eml`). What is attached to these is not looked for.
+    /// as files (`.eml`); of each what is looked at of a message ([`Facts::CONTENT_MAX`]). What is attached to these is not looked for.
     pub fn attached(content: &[u8], max: usize) -> Vec<Vec<u8>> {
         let mut walk = Walk { wanted: max, ..Walk::default() };
         walk.entity(content, 0, PLAIN);
@@ -285,7 +286,8 @@ impl Walk {
 
     fn take(&mut self, message: &[u8]) {
         if self.messages.len() < self.wanted {
-            self.messages.push(message.to_vec());
+            let most = usize::try_from(Facts::CONTENT_MAX).unwrap_or(usize::MAX);
+            self.messages.push(message[..message.len().min(most)].to_vec());
         }
     }
 
