@@ -18,6 +18,7 @@ mod door;
 mod explain;
 mod lessons;
 mod limits;
+mod reports;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -44,7 +45,7 @@ use crate::telemetry::MailLog;
 use attempt::Attempt;
 use classify::Classified;
 pub use decide::{Sender, decide};
-pub use lessons::{Base, LessonError, LessonKeeper, LessonStats, Training};
+pub use lessons::{Base, LessonError, LessonKeeper, LessonStats, Training, tags};
 pub use limits::Consequence;
 
 /// Everything the path needs, wired once by the daemon (or by a test, with the simulated outside).
@@ -131,6 +132,12 @@ impl Flow {
             self.maillog.refused(self.now(), sid, client.address, "rcpt", Some(from), Some(&typed), &reply);
             reply
         };
+        if let Mailbox::Address(address) = &incoming.mailbox
+            && config.reports.label_of(address).is_some()
+        {
+            self.may_report(&config, sid, client, from, address).await.map_err(refuse)?;
+            return Ok(Recipient::new(address.clone()));
+        }
         let address = door::served(&config, client, from, incoming.mailbox).map_err(refuse)?;
         let sends_out = door::sends_out(&config, client, from);
         let report =
@@ -172,6 +179,9 @@ impl Flow {
     /// is recorded leaves a message without one: the next start scans it. A crash before the reply leaves the sender with its
     /// copy: the message comes twice rather than never.
     pub async fn content(self: &Arc<Self>, mut envelope: Envelope, body: ReceivedBody) -> Reply {
+        if let Some(label) = self.label_of(&envelope) {
+            return self.reported(&envelope, &body.body(), label).await;
+        }
         let over = self.clock.sleep_until(self.now() + self.config().smtp.verdict_wait);
         self.describe_client(&mut envelope).await;
         let envelope = Arc::new(envelope);

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::SteeringReport;
 use super::operations::{OperationError, Operations, Selection};
-use crate::config::Config;
+use crate::checks::{self, Reputed};
 use crate::flow::{LessonError, LessonStats};
-use crate::mail::{Domain, QueueId, SpamLevel, Status, Verdict};
+use crate::mail::{Domain, HeaderSection, QueueId, SpamLevel, Status, Verdict};
 use crate::queue::{By, Mode, Selector, Steer};
-use crate::spam::{Digest, Facts, Label, Lesson, attached};
-use crate::store::Taught;
+use crate::spam::{Authors, Digest, Facts, Label, Lesson, attached};
+use crate::store::{Entry, Taught};
+
+pub use crate::flow::tags;
 
 /// Messages in one order.
 pub const ORDER_MAX: usize = 1000;
@@ -132,10 +134,19 @@ impl Operations {
         }
         if !lessons.is_empty() {
             let digests = lessons.iter().map(|lesson| lesson.digest).collect();
-            report.add(&match label {
-                Some(label) => self.lessons_learn(lessons, label, scope, by, mode).await?,
-                None => self.lessons_forget(digests, scope, by, mode).await?,
-            });
+            let done = match label {
+                Some(label) => self.lessons_learn(lessons, label, scope.clone(), by, mode).await?,
+                None => self.lessons_forget(digests, scope.clone(), by, mode).await?,
+            };
+            report.add(&done);
+            // Of messages attached to it neither the envelope is known nor what was proven.
+            if let (Some(label), Some(domain), Take::Itself, Mode::ForReal) = (label, scope, take, mode)
+                && done.taught.learned > 0
+                && let Ok(entry) = self.entry(id).await
+                && let Some(who) = self.sender_of(&entry).await
+            {
+                self.sender_taught(&domain, &who, label).await;
+            }
         }
         Ok(report)
     }
@@ -172,9 +183,15 @@ impl Operations {
             return Ok(report);
         }
         let mut learned = 0;
-        for (label, (domain, lesson)) in leaving {
-            match self.lessons.learn(vec![lesson], label, Some(domain), &name).await {
-                Ok(taught) => learned += taught.learned,
+        for (label, Leaving { domain, lesson, sender }) in leaving {
+            match self.lessons.learn(vec![lesson], label, Some(domain.clone()), &name).await {
+                Ok(taught) => {
+                    learned += taught.learned;
+                    // Who says the same twice has said it once.
+                    if let Some(who) = sender.filter(|_| taught.learned > 0) {
+                        self.sender_taught(&domain, &who, label).await;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "what left quarantine could not be learned");
                     report.note = format!("not learned: {error}");
@@ -188,7 +205,7 @@ impl Operations {
     }
 
     /// What is meant, in quarantine and clean of viruses: each domain with the lesson.
-    async fn leaving(&self, selection: &Selection) -> Answer<Vec<(Domain, Lesson)>> {
+    async fn leaving(&self, selection: &Selection) -> Answer<Vec<Leaving>> {
         let selector = selection.steering(self.clock.now())?;
         let selector = Selector { state: selector.state.clone().or(Some("quarantined".to_owned())), ..selector };
         let mut found = Vec::new();
@@ -206,11 +223,33 @@ impl Operations {
             domains.sort();
             domains.dedup();
             let lessons = self.read_lessons(entry.envelope.id, Take::Itself).await?;
+            let sender = self.sender_of(&entry).await;
             for lesson in lessons.into_iter().flatten() {
-                found.extend(domains.iter().map(|domain| (domain.clone(), lesson.clone())));
+                let leaving =
+                    |domain: &Domain| Leaving { domain: domain.clone(), lesson: lesson.clone(), sender: sender.clone() };
+                found.extend(domains.iter().map(leaving));
             }
         }
         Ok(found)
+    }
+
+    /// Who answers for a message, as far as it was proven when it was judged. `None` also when it cannot be read: then the sender's
+    /// reputation stays as it is.
+    async fn sender_of(&self, entry: &Entry) -> Option<Reputed> {
+        let Entry { envelope, progress } = entry;
+        let findings = &progress.judgement.as_ref()?.authentication.findings;
+        let head = self.store.body(envelope.id).await.ok()?.head(Facts::CONTENT_MAX).await.ok()?;
+        let head = &head[..HeaderSection::parse(&head).end];
+        Reputed::of(envelope, &Authors::of(&Facts::gather(envelope, head)).addresses, findings)
+    }
+
+    /// The sender's reputation at this customer learns what a message of it was.
+    async fn sender_taught(&self, domain: &Domain, who: &Reputed, label: Label) {
+        let taught = match label {
+            Label::Spam => checks::Taught::Spam,
+            Label::Ham => checks::Taught::Ham,
+        };
+        self.checks.acquaintance.reputation.taught(domain, who, taught, self.clock.now()).await;
     }
 
     /// The inner errors: why nothing can be learned, in words.
@@ -233,6 +272,14 @@ impl Operations {
             _ => Ok(()),
         }
     }
+}
+
+/// One message that leaves quarantine, and whom it teaches.
+struct Leaving {
+    domain: Domain,
+    lesson: Lesson,
+    /// Whose reputation there learns with it.
+    sender: Option<Reputed>,
 }
 
 /// Which messages are meant.
@@ -261,17 +308,6 @@ impl Take {
             }
         }
     }
-}
-
-/// What this gateway puts in front of subjects, whatever domain it was for.
-pub fn tags(config: &Config) -> Vec<String> {
-    let levels = config.domains.values().flat_map(|domain| [&domain.spam.low, &domain.spam.med, &domain.spam.high]);
-    let mut tags: Vec<String> = levels.map(|level| level.text.clone()).collect();
-    let default = crate::config::Spam::default();
-    tags.extend([default.low.text, default.med.text, default.high.text]);
-    tags.sort();
-    tags.dedup();
-    tags
 }
 
 impl From<LessonError> for OperationError {

@@ -33,6 +33,7 @@ impl Config {
             limits: Limits::default(),
             alerts: Alerts::default(),
             spam: Spam::default(),
+            reports: Reports::default(),
             rules: None,
             rules_local: None,
             domains: BTreeMap::new(),

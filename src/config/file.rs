@@ -91,7 +91,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, file: &Path, base: &Path) -> Mai
     let limits = limits(top.table("limits", "limits"));
     let checks = door::checks(top.table("checks", "checks"), &mut written);
     let alerts = alerts(top.table("alerts", "alerts"));
-    let spam = platform_spam(top.table("spam", "spam"), &mut written);
+    let (spam, reports) = platform_spam(top.table("spam", "spam"), &mut written);
     let domains = top.table("domains", "domains");
     top.finish();
 
@@ -121,6 +121,7 @@ pub(super) fn main_file<'r>(mut top: Table<'r>, file: &Path, base: &Path) -> Mai
         limits,
         alerts,
         spam,
+        reports,
         rules,
         rules_local,
         domains: BTreeMap::new(),
@@ -256,11 +257,12 @@ fn queue(mut table: Table<'_>, written: &mut Written) -> Queue {
     queue
 }
 
-fn platform_spam(mut table: Table<'_>, written: &mut Written) -> Spam {
+fn platform_spam(mut table: Table<'_>, written: &mut Written) -> (Spam, Reports) {
     written.note(&table, &spam::KEYS);
-    let spam = spam::spam(&mut table, &Spam::default());
+    let settings = spam::spam(&mut table, &Spam::default());
+    let reports = spam::reports(table.table("learn", "spam.learn"));
     table.finish();
-    spam
+    (settings, reports)
 }
 
 fn lifetime_value(value: &DeValue<'_>) -> Result<Duration, Fault> {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::mail::{Action, Address, Domain, SpamLevel};
-use crate::spam::{Entry, Lists, Person, Who};
+use crate::spam::{Entry, Label, Lists, Person, Who};
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use hop::HopError;
@@ -55,6 +55,7 @@ pub struct Config {
     pub alerts: Alerts,
     /// Where a domain says nothing else; its lists count for all domains.
     pub spam: Spam,
+    pub reports: Reports,
     /// A directory with rules that replaces the built-in ones; `None`: built in.
     pub rules: Option<PathBuf>,
     /// A directory with the local layer on top; `None`: there is none.
@@ -300,6 +301,24 @@ pub struct Limits {
     pub ban_max: Duration,
     /// Networks without limits, greylisting and client checks.
     pub allow: Vec<IpNet>,
+}
+
+/// Where customers' users send what was judged wrongly.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reports {
+    /// Takes what is spam and came through.
+    pub spam: Option<Address>,
+    /// Takes what was called spam and is wanted.
+    pub ham: Option<Address>,
+}
+
+impl Reports {
+    /// What a report to this address says of the messages attached to it; `None`: it takes no reports.
+    pub fn label_of(&self, address: &Address) -> Option<Label> {
+        let is_same = |ours: &&Address| ours.host() == address.host() && ours.local().eq_ignore_ascii_case(address.local());
+        let spam = self.spam.as_ref().filter(is_same).map(|_| Label::Spam);
+        spam.or_else(|| self.ham.as_ref().filter(is_same).map(|_| Label::Ham))
+    }
 }
 
 /// Who is told of a customer's outage, besides the log.

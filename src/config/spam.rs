@@ -51,6 +51,33 @@ pub(super) fn spam(table: &mut Table<'_>, above: &Spam) -> Spam {
     }
 }
 
+/// `[spam.learn]`: for all domains, since one address serves the users of all.
+pub(super) fn reports(mut table: Table<'_>) -> Reports {
+    let reports = Reports {
+        spam: table.optional("report_spam", |value| report_address(value, "report_spam", "spam")),
+        ham: table.optional("report_ham", |value| report_address(value, "report_ham", "ham")),
+    };
+    if let Some(ham) = &reports.ham
+        && (Reports { ham: None, ..reports.clone() }).label_of(ham).is_some()
+    {
+        let fault = Fault::new(format!("is {ham}, the same address as `report_spam`"));
+        table.refuse("report_ham", fault.help("one address is told what is spam, the other what is wanted"));
+    }
+    table.finish();
+    reports
+}
+
+fn report_address(value: &DeValue<'_>, key: &str, local: &str) -> Result<Address, Fault> {
+    let help = format!("like {key} = \"{local}@report.isp.example\", where the MX of report.isp.example is this gateway");
+    let address: Address = parsed(value, &help)?;
+    match address.domain() {
+        None => Err(Fault::new("must have a domain, not an address in brackets").help(help)),
+        // RFC 5321 §4.5.1: mail to it must reach somebody.
+        Some(_) if address.is_postmaster() => Err(Fault::new(format!("is {address}, where people must be reached")).help(help)),
+        Some(_) => Ok(address),
+    }
+}
+
 fn action(value: &DeValue<'_>) -> Result<Action, Fault> {
     const ALL: [Action; 6] = [Action::None, Action::Header, Action::Subject, Action::Quarantine, Action::Delete, Action::Reject];
     choice(value, &ALL.map(|action| (action.as_str(), action)))

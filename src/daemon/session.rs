@@ -185,6 +185,9 @@ impl Driver {
     async fn check_recipient(&mut self, incoming: Incoming) -> Step {
         let reverse_path = self.session.reverse_path().cloned().unwrap_or(ReversePath::Null);
         let answer = Box::pin(self.flow.recipient(self.session.id(), &self.client, &reverse_path, incoming)).await;
+        let others = self.session.recipients();
+        let answer =
+            answer.and_then(|recipient| self.flow.goes_with(self.session.id(), &self.client, &reverse_path, others, recipient));
         self.session.recipient_answer(answer)
     }
 

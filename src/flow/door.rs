@@ -64,7 +64,7 @@ pub(super) fn sends_out(config: &Config, client: &Client, from: &ReversePath) ->
     }
 }
 
-fn relays_for(domain: &DomainConfig, client: &Client) -> bool {
+pub(super) fn relays_for(domain: &DomainConfig, client: &Client) -> bool {
     let address = client.address.to_canonical();
     domain.relay_from.iter().any(|network| network.contains(&address))
 }
@@ -243,7 +243,7 @@ impl Flow {
         self.config().domains.values().any(|domain| domain.deliver_to.iter().any(names_it))
     }
 
-    async fn is_server_of(&self, client: IpAddr, domain: &Domain) -> bool {
+    pub(super) async fn is_server_of(&self, client: IpAddr, domain: &Domain) -> bool {
         let config = self.config();
         let Some(settings) = config.domain(domain) else { return false };
         for hop in &settings.deliver_to {

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use crate::config::{Config, Spam};
 use crate::mail::{Domain, Timestamp};
 use crate::outside::{Clock, Disk};
 use crate::spam::{Digest, Example, Label, Learning, Lesson, NoLesson, Tokens, attached};
@@ -33,6 +34,8 @@ const DELAY_MAX: Duration = Duration::from_secs(30);
 /// Messages that the users of one domain may report in an hour.
 const REPORTED_MAX: usize = 100;
 const REPORTS_WINDOW: Duration = Duration::from_secs(3600);
+/// Reports read at a time: each is in memory as a whole.
+const READING_MAX: usize = 2;
 /// Lessons that could not be opened are tried again this often: another command may have had them.
 const REOPEN: Duration = Duration::from_secs(60);
 const DAY_MILLIS: u64 = 86_400_000;
@@ -58,6 +61,7 @@ struct Shared {
     training: Mutex<Option<Training>>,
     /// By domain: since when, and how many.
     reports: Mutex<HashMap<Domain, (Timestamp, usize)>>,
+    reading: Semaphore,
 }
 
 /// The last time that weights were made.
@@ -120,6 +124,7 @@ impl LessonKeeper {
             learned: AtomicU64::new(0),
             training: Mutex::default(),
             reports: Mutex::default(),
+            reading: Semaphore::new(READING_MAX),
         }));
         keeper.0.reopen();
         keeper.0.train();
@@ -228,24 +233,34 @@ impl LessonKeeper {
         self.blocking(known).await
     }
 
+    /// Waits until a report may be read into memory, and holds that place.
+    pub async fn reading(&self) -> Option<SemaphorePermit<'_>> {
+        // `None` only when it is closed, which nobody does.
+        self.0.reading.acquire().await.ok()
+    }
+
     /// A user of a domain reports messages, as attachments of this one: learned for that domain alone, and not without end.
-    /// That the user is one of the domain's is for the caller to know.
+    /// What nothing can be learned from is left out, when there is anything else. That the user is one of the domain's is for the
+    /// caller to know.
     pub async fn report(
         &self,
         domain: &Domain,
-        content: Vec<u8>,
+        content: impl AsRef<[u8]> + Send + 'static,
         label: Label,
         tags: Vec<String>,
         by: &str,
     ) -> Result<Taught, LessonError> {
         let read = move || {
-            let inner = attached(&content);
-            inner.iter().map(|message| Lesson::of(message, &tags)).collect::<Result<Vec<_>, _>>()
+            let lesson = |message: &Vec<u8>| Lesson::of(message, &tags);
+            let (lessons, wrong): (Vec<_>, Vec<_>) = attached(content.as_ref()).iter().map(lesson).partition(Result::is_ok);
+            match wrong.into_iter().find_map(Result::err) {
+                Some(why) if lessons.is_empty() => Err(why),
+                _ if lessons.is_empty() => Err(NoLesson::NothingAttached),
+                _ => Ok(lessons.into_iter().flatten().collect::<Vec<_>>()),
+            }
         };
-        let lessons = tokio::task::spawn_blocking(read).await.unwrap_or(Ok(Vec::new()))?;
-        if lessons.is_empty() {
-            return Err(NoLesson::NothingAttached.into());
-        }
+        let broke_off = |broken| LessonError::Closed(format!("the work broke off: {broken}"));
+        let lessons = tokio::task::spawn_blocking(read).await.map_err(broke_off)??;
         if !self.may_report(domain, lessons.len()) {
             return Err(LessonError::TooMany(domain.clone()));
         }
@@ -360,6 +375,17 @@ fn report(recovery: &LessonRecovery) {
         tracing::warn!(bytes = recovery.torn, "an interrupted write of lessons was cut off; nothing of it had been answered");
     }
     tracing::info!(examples = recovery.examples, "the lessons are open");
+}
+
+/// What this gateway puts in front of subjects, whatever domain it was for.
+pub fn tags(config: &Config) -> Vec<String> {
+    let levels = config.domains.values().flat_map(|domain| [&domain.spam.low, &domain.spam.med, &domain.spam.high]);
+    let mut tags: Vec<String> = levels.map(|level| level.text.clone()).collect();
+    let default = Spam::default();
+    tags.extend([default.low.text, default.med.text, default.high.text]);
+    tags.sort();
+    tags.dedup();
+    tags
 }
 
 /// In days since 1970.

@@ -176,6 +176,14 @@ impl Reply {
         Reply::new(553, Enhanced(5, 7, 1), text)
     }
 
+    pub fn no_reports_from_you() -> Reply {
+        Reply::new(550, Enhanced(5, 7, 1), "Reports are taken from the mail servers of customers only")
+    }
+
+    pub fn reports_go_alone() -> Reply {
+        Reply::new(452, Enhanced(4, 5, 3), "Reports and other mail cannot share a transaction, send the rest in another one")
+    }
+
     pub fn too_fast() -> Reply {
         Reply::new(450, Enhanced(4, 7, 1), "Too much from you in a short time, try again later")
     }

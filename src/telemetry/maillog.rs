@@ -118,6 +118,16 @@ impl MailLog {
         });
     }
 
+    /// A user's report was learned from; its content is gone. `text`: whose it was, and what was learned.
+    pub fn reported(&self, at: Timestamp, envelope: &Envelope, text: String) {
+        self.write(Line {
+            client: Some(envelope.client.address),
+            from: Some(envelope.reverse_path.to_string()),
+            to: envelope.recipients.iter().take(1).map(|recipient| recipient.address.to_string()).collect(),
+            ..Line::new(at, envelope.id, "report", text)
+        });
+    }
+
     /// The scanner answered, or did not.
     pub fn scanned(&self, at: Timestamp, qid: QueueId, verdict: &Verdict, took: Duration) {
         self.metrics.scanned(verdict, took);

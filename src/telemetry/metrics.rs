@@ -88,6 +88,8 @@ pub struct Metrics {
     list_counts: Family<Labels, Gauge<i64, AtomicI64>>,
     /// label = spam | ham | any (what is forgotten); answer = new | changed | known | forgotten
     lessons: Family<Labels, Counter>,
+    /// label = spam | ham; answer = learned | refused | later
+    reports: Family<Labels, Counter>,
     /// scope = platform | domains
     lesson_examples: Family<Labels, Gauge<i64, AtomicI64>>,
     lesson_weights: Gauge<i64, AtomicI64>,
@@ -155,6 +157,7 @@ impl Metrics {
             explanations: Family::default(),
             ledger: Family::default(),
             lessons: Family::default(),
+            reports: Family::default(),
             lesson_examples: Family::default(),
             lesson_weights: Gauge::default(),
             lesson_training: Histogram::new(exponential_buckets(0.01, 4.0, 7)),
@@ -231,6 +234,7 @@ impl Metrics {
         let help = "Changes of messages that the spool's index does not have yet; a start reads them from the journal";
         registry.register("spool_index_behind_changes", help, self.index_behind.clone());
         registry.register("learn_messages", "Messages handed in to be learned, by what became of them", self.lessons.clone());
+        registry.register("learn_reports", "Users' reports, by what was answered to them", self.reports.clone());
         registry.register("learn_examples", "Examples that what was learned is made of", self.lesson_examples.clone());
         registry.register("learn_weights", "Tokens that have a learned weight", self.lesson_weights.clone());
         let help = "Time to make the learned weights anew";
@@ -402,6 +406,11 @@ impl Metrics {
     pub fn lessons(&self, label: &'static str, answer: &'static str, messages: usize) {
         let counter = self.lessons.get_or_create(&vec![("label", label.to_owned()), ("answer", answer.to_owned())]);
         counter.inc_by(messages as u64);
+    }
+
+    /// A user's report was answered.
+    pub fn report(&self, label: &'static str, answer: &'static str) {
+        self.reports.get_or_create(&vec![("label", label.to_owned()), ("answer", answer.to_owned())]).inc();
     }
 
     /// Weights were made anew.

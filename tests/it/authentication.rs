@@ -74,20 +74,20 @@ fn bank(world: &World) {
 }
 
 /// Somebody with a key, which stands in DNS.
-struct Signer {
+pub struct Signer {
     key: Ed25519Key,
     domain: &'static str,
 }
 
 impl Signer {
-    fn new(world: &World, domain: &'static str) -> Signer {
+    pub fn new(world: &World, domain: &'static str) -> Signer {
         let key = Ed25519Key::from_pkcs8_der(&Ed25519Key::generate_pkcs8().unwrap()).unwrap();
         let public = String::from_utf8(Base64Encoder::new().encode(&key.public_key()).unwrap()).unwrap();
         publish(world, &format!("s._domainkey.{domain}"), &format!("v=DKIM1; k=ed25519; p={public}"));
         Signer { key, domain }
     }
 
-    fn sign(self, message: &str) -> String {
+    pub fn sign(self, message: &str) -> String {
         let signer = DkimSigner::from_key(self.key).domain(self.domain).selector("s").headers(["From", "Subject", "Date"]);
         signer.sign(message.as_bytes()).unwrap().to_header() + message
     }

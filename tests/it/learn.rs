@@ -16,7 +16,7 @@ use crate::gateway::{Gateway, command, domain, wait_for};
 use crate::world::{self, World};
 
 /// The string for the level med, put together here so that this file is no spam.
-fn gtube() -> String {
+pub fn gtube() -> String {
     ["YJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"].concat()
 }
 
@@ -102,7 +102,7 @@ fn what_is_wanted_must_be_said() {
     }
 }
 
-fn operations(world: &World) -> Operations {
+pub fn operations(world: &World) -> Operations {
     let (flow, metrics) = (world.flow(), Arc::new(Metrics::new()));
     Operations {
         queue: flow.queue.clone(),

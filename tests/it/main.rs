@@ -31,6 +31,7 @@ mod power;
 mod recipients;
 mod relay;
 mod replay;
+mod reports;
 mod rules;
 mod scan;
 mod spam_policy;

@@ -391,6 +391,14 @@ impl Session {
         }
     }
 
+    /// The recipients that were taken in the transaction that is open.
+    pub fn recipients(&self) -> &[Recipient] {
+        match &self.expected {
+            Expected::Rcpt(open) | Expected::RecipientAnswer(open) => &open.transaction.recipients,
+            _ => &[],
+        }
+    }
+
     /// The sender of the transaction that is open, from MAIL to its end.
     pub fn reverse_path(&self) -> Option<&ReversePath> {
         match &self.expected {

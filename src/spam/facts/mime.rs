@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
 
+use super::Facts;
 use super::attachments::{Attachment, Budget};
 use super::decode::{self, Decoded};
 use super::qr;
@@ -101,17 +102,17 @@ pub(in crate::spam) struct Mime {
 impl Mime {
     /// Walks a message. `cut`: the content is only the beginning, so that missing ends are no flaw.
     pub fn walk(content: &[u8], cut: bool) -> Mime {
-        let mut walk = Walk {
-            mime: Mime::default(),
-            cut,
-            attached: false,
-            alternative: false,
-            boundaries: Vec::new(),
-            budget: Budget::default(),
-            codes: qr::Reader::default(),
-        };
+        let mut walk = Walk { cut, ..Walk::default() };
         walk.entity(content, 0, PLAIN);
         walk.mime
+    }
+
+    /// The messages attached to this one, decoded, at most `max`: forwarded as attachments (message/rfc822), or saved and attached
+    /// as files (`.eml`); of each what is looked at of a message ([`Facts::CONTENT_MAX`]). What is attached to these is not looked for.
+    pub fn attached(content: &[u8], max: usize) -> Vec<Vec<u8>> {
+        let mut walk = Walk { wanted: max, ..Walk::default() };
+        walk.entity(content, 0, PLAIN);
+        walk.messages
     }
 
     pub fn has(&self, flaw: Flaw) -> bool {
@@ -121,8 +122,12 @@ impl Mime {
 
 const PLAIN: (&str, &str) = ("text", "plain");
 
+#[derive(Default)]
 struct Walk {
     mime: Mime,
+    /// Attached messages are taken out, so many, and not looked into.
+    wanted: usize,
+    messages: Vec<Vec<u8>>,
     cut: bool,
     /// Inside an attached message: its text is not what the sender says here.
     attached: bool,
@@ -223,6 +228,9 @@ impl Walk {
             return self.flaw(Flaw::TooDeep);
         }
         let decoded = self.decoded(body, fields);
+        if self.wanted > 0 {
+            return self.take(&decoded);
+        }
         let outside = std::mem::replace(&mut self.attached, true);
         self.entity(&decoded, depth + 1, PLAIN);
         self.attached = outside;
@@ -231,6 +239,13 @@ impl Walk {
     fn leaf(&mut self, body: &[u8], fields: &Fields<'_>, kind: &str, subtype: &str) {
         let name = fields.name();
         let bytes = self.decoded(body, fields);
+        if self.wanted > 0 {
+            let is_saved = name.is_some_and(|name| name.to_ascii_lowercase().ends_with(".eml"));
+            if is_saved {
+                self.take(&bytes);
+            }
+            return;
+        }
         let text_kind = kind == "text" && matches!(subtype, "plain" | "html" | "");
         let shown = !fields.is_attachment() && (name.is_none() || kind == "text" && subtype != "html");
         if kind == "image" && !fields.is_attachment() {
@@ -275,6 +290,13 @@ impl Walk {
             self.flaw_if(shown < text.len(), Flaw::LongText);
             text.truncate(shown);
             self.mime.texts.push(TextPart { html, alternative: self.alternative, text });
+        }
+    }
+
+    fn take(&mut self, message: &[u8]) {
+        if self.messages.len() < self.wanted {
+            let most = usize::try_from(Facts::CONTENT_MAX).unwrap_or(usize::MAX);
+            self.messages.push(message[..message.len().min(most)].to_vec());
         }
     }
 

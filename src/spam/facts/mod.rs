@@ -110,6 +110,11 @@ impl Facts {
     /// Recipients looked at; a message to more is compared with the first ones.
     const RECIPIENTS_MAX: usize = 20;
 
+    /// The messages attached to one, decoded, at most `max`. `content`: all of it.
+    pub fn attached(content: &[u8], max: usize) -> Vec<Vec<u8>> {
+        Mime::attached(content, max)
+    }
+
     /// Reads a message. `content`: the whole message, or its first [`Facts::CONTENT_MAX`] bytes when it is larger.
     pub fn gather(envelope: &Envelope, content: &[u8]) -> Facts {
         let max = usize::try_from(Self::CONTENT_MAX).unwrap_or(usize::MAX);

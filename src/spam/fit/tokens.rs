@@ -9,8 +9,8 @@ use crate::spam::model::Model;
 /// A token counts when it stands in messages of so many sources: what stands in one list or one campaign alone names it,
 /// and says nothing about spam.
 const SOURCES_MIN: u32 = 3;
-/// How much a row of the largest source costs when it is on the wrong side, against the strength that holds weights at zero.
-/// A row of a smaller source costs more, by the root of how much smaller it is: what is rare here may be common elsewhere.
+/// How much a row costs when it is on the wrong side, against the strength that holds weights at zero. Ham of a source smaller
+/// than the largest costs more, by the root of how much smaller it is: what is rare here may be common elsewhere.
 const COST: f32 = 1000.0;
 /// Values are raised by how differently spam and ham use a token, to this power (after naive Bayes; Wang and Manning,
 /// Baselines and Bigrams, 2012): rare words that speak clearly are heard.
@@ -58,7 +58,11 @@ fn costs(rows: &[&Sample]) -> Vec<f32> {
     let mut sizes: HashMap<&str, f32> = HashMap::new();
     rows.iter().for_each(|sample| *sizes.entry(&sample.source).or_default() += 1.0);
     let largest = sizes.values().copied().fold(0.0, f32::max);
-    rows.iter().map(|sample| COST * (largest / sizes[sample.source.as_str()]).sqrt()).collect()
+    let weight = |sample: &Sample| match sample.spam {
+        true => 1.0,
+        false => (largest / sizes[sample.source.as_str()]).sqrt(),
+    };
+    rows.iter().map(|sample| COST * weight(sample)).collect()
 }
 
 /// Sources that are collections: most of their messages have an author's domain of their own, so that no sender can be

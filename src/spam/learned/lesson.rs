@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use mail_parser::{MessageParser, MimeHeaders, PartType};
+use mail_parser::MessageParser;
 use ring::digest::{Context, SHA256};
 
 use super::super::facts::Facts;
@@ -136,18 +136,10 @@ pub fn stripped(content: &[u8], tags: &[String]) -> Vec<u8> {
     with_crlf(kept)
 }
 
-/// The messages attached to a report: forwarded as attachments, or saved and attached as files. `content`: all of it.
+/// The messages attached to a report: forwarded as attachments, or saved and attached as files. `content`: all of it. It ends
+/// whatever the structure is, which mail-parser's does not (`facts::mime`).
 pub fn attached(content: &[u8]) -> Vec<Vec<u8>> {
-    let Some(message) = MessageParser::new().parse(content) else { return Vec::new() };
-    let is_saved = |name: &str| name.to_ascii_lowercase().ends_with(".eml");
-    let inner = message.parts.iter().filter_map(|part| match &part.body {
-        PartType::Message(inner) => Some(inner.raw_message().to_vec()),
-        PartType::Binary(bytes) | PartType::InlineBinary(bytes) if part.attachment_name().is_some_and(is_saved) => {
-            Some(bytes.to_vec())
-        }
-        _ => None,
-    });
-    inner.take(ATTACHED_MAX).collect()
+    Facts::attached(content, ATTACHED_MAX)
 }
 
 /// A Subject field without our tag; `None` when it has none.

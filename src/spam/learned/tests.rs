@@ -193,6 +193,20 @@ fn messages_are_taken_out_of_a_report() {
     assert!(attached(b"Subject: nothing\r\n\r\ntext\r\n").is_empty());
 }
 
+#[test]
+fn a_report_of_any_structure_is_read_to_its_end() {
+    let within = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
+    let found = attached(within.as_bytes());
+    assert_eq!(found.len(), 1, "what is attached to an attached message is not looked for");
+    assert!(found[0].len() as u64 <= crate::spam::Facts::CONTENT_MAX);
+    let nested: String =
+        (0..20_000).map(|n| format!("--{n}\r\nContent-Type: multipart/mixed; boundary={}\r\n\r\n", n + 1)).collect();
+    assert!(attached(format!("Content-Type: multipart/mixed; boundary=0\r\n\r\n{nested}").as_bytes()).is_empty());
+    let part = "--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nx\r\n";
+    let many = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}--b--\r\n", part.repeat(1000));
+    assert_eq!(attached(many.as_bytes()).len(), 100);
+}
+
 /// `cargo test --release --lib learned::tests::speed -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement, for a release build"]
