@@ -228,7 +228,9 @@ fn gather_places<'c>(condition: &'c Condition, family: &'c str, places: &mut Vec
             Searched::Attachment => "attachment",
         },
         Condition::Header { name, .. } | Condition::Exists(name) => name,
-        Condition::Missing(name) => name,
+        // What is not there is nowhere, unless the rule asks for nothing else.
+        Condition::Missing(name) if places.is_empty() => name,
+        Condition::Missing(_) => return,
         Condition::Finding(_) => "client or sender",
         Condition::Check(check) => by_check(check.name).unwrap_or_else(|| by_family(family)),
         Condition::All(inner) | Condition::Any(inner) | Condition::AtLeast(_, inner) => {

@@ -82,11 +82,8 @@ pub(super) fn mime_too_deep(facts: &Facts) -> Option<String> {
 
 /// More than is looked at, so that something may stand behind it that nobody judged. Attachments do not count.
 pub(super) fn beyond_bounds(facts: &Facts) -> Option<String> {
-    /// Links kept of a message.
-    const LINKS: usize = 500;
     let text = facts.folded.cut || facts.mime.has(Flaw::LongText);
-    let links = facts.links.count > LINKS && facts.links.all.len() >= LINKS;
-    let beyond = [(text, "text"), (links, "links"), (facts.headers.cut, "header")];
+    let beyond = [(text, "text"), (facts.links.overflowed, "links"), (facts.headers.cut, "header")];
     let named: Vec<&str> = beyond.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }

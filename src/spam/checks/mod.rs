@@ -231,7 +231,6 @@ checks! {
     links::link_to_archive: "a link to a packed file that is not the author's",
     links::link_hyphened_host: "a link to a host with three or more hyphens in its name",
     links::link_many_organisations: "links to more than forty organisations",
-    links::link_beyond_bound: "more links than are looked at",
     links::link_only_in_code: "a QR code with the only link, which is not the author's",
     links::link_script: "a link that runs a script or opens a file",
     door::helo_is_recipient: "a client that greets with the recipient's own domain",

@@ -201,11 +201,6 @@ pub(in crate::spam::checks) fn link_many_organisations(facts: &Facts) -> Option<
     (hosts.len() > ORGANISATIONS_MAX).then(|| hosts.len().to_string())
 }
 
-/// More links than are looked at: the last ones are unknown.
-pub(in crate::spam::checks) fn link_beyond_bound(facts: &Facts) -> Option<String> {
-    facts.links.overflowed.then(|| facts.links.count.to_string())
-}
-
 /// The only link is in a picture, where a telephone finds it and a filter does not.
 pub(in crate::spam::checks) fn link_only_in_code(facts: &Facts) -> Option<String> {
     let code = link_in_code(facts)?;
