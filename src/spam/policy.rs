@@ -107,6 +107,7 @@ fn listing_hit(listing: &Listing) -> Option<RuleHit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spam::RuleSources;
 
     fn hit(rule: &str, points: f32) -> RuleHit {
         RuleHit { rule: rule.to_owned(), points, evidence: String::new() }
@@ -121,12 +122,18 @@ mod tests {
         Who::Domain(domain.parse().unwrap())
     }
 
+    /// With levels of its own, and without a calibration: a point is log-odds.
+    fn engine() -> Engine {
+        let levels = "[thresholds]\nlow = 4.0\nmed = 6.5\nhigh = 10.0\n".to_owned();
+        Engine::from_sources(RuleSources { levels, ..Engine::builtin().sources().clone() }).unwrap()
+    }
+
     /// `score level HIT=points …`; `-`: as everybody sees it.
     #[track_caller]
     fn check(hits: &[(&str, f32)], level: SpamLevel, share: f32, listing: &Listing, extra: &[(&str, f32)], expected: &str) {
         let extra = extra.iter().map(|(rule, points)| hit(rule, *points)).collect();
         let domain = "customer.example".parse().unwrap();
-        let own = for_domain(&Engine::builtin(), &domain, &message(hits, level), share, listing, extra);
+        let own = for_domain(&engine(), &domain, &message(hits, level), share, listing, extra);
         let shown = own.map_or("-".to_owned(), |own| {
             let hits: Vec<_> = own.hits.iter().map(|hit| format!("{}={}", hit.rule, hit.points)).collect();
             format!("{} {} {}", own.score, own.level, hits.join(" "))
@@ -164,7 +171,7 @@ mod tests {
         assert_eq!(evidence(&allowed), "partner.example (domain list), dkim-pass mail.partner.example");
         let blocked = Listing::Blocked { entry, layer: Layer::Platform };
         assert_eq!(evidence(&blocked), "partner.example (platform list)");
-        assert_eq!(share_hit(&Engine::builtin(), 0.025).unwrap().evidence, "2.5% of this domain's mail is spam");
-        assert_eq!(share_hit(&Engine::builtin(), 0.5), None);
+        assert_eq!(share_hit(&engine(), 0.025).unwrap().evidence, "2.5% of this domain's mail is spam");
+        assert_eq!(share_hit(&engine(), 0.5), None);
     }
 }

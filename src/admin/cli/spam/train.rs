@@ -25,7 +25,8 @@ pub struct Arguments {
     /// Where the report goes; else standard output
     #[arg(long, value_name = "FILE.md")]
     report: Option<PathBuf>,
-    /// Where the score of each message goes that a fit without it gave, for an evaluator: id, score and level, tab separated
+    /// Where the score of each message goes that a fit without it gave, for an evaluator: id, score and level, tab separated; then
+    /// its halves, points of rules and log-odds of words, and those by a fit without its source
     #[arg(long, value_name = "SCORES.tsv")]
     scores: Option<PathBuf>,
     /// Only report; change no file
@@ -69,13 +70,14 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.dry_run { Ok(()) } else { write::back(&arguments.rules, &trained) }
 }
 
-/// As `spam score` writes them, in the order of the manifests.
+/// As `spam score` writes them, in the order of the manifests, and the halves behind.
 fn scores(samples: &[Sample], trained: &Trained) -> String {
-    let line = |(sample, parts): (&Sample, &Parts)| {
+    let line = |((sample, parts), without): ((&Sample, &Parts), &Parts)| {
         let level = score::word(trained.cuts.level(parts.score()));
-        format!("{}\t{:.2}\t{level}\n", sample.id, parts.score())
+        let halves = [parts.rules, parts.tokens, without.rules, without.tokens].map(|half| format!("{half:.2}")).join("\t");
+        format!("{}\t{:.2}\t{level}\t{halves}\n", sample.id, parts.score())
     };
-    samples.iter().zip(&trained.scores).map(line).collect()
+    samples.iter().zip(&trained.scores).zip(&trained.by_source).map(line).collect()
 }
 
 fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {

@@ -36,10 +36,12 @@ fn halves(text: &mut String, samples: &[Sample], parts: &[(String, Range<usize>)
         let _ = writeln!(text, "| {what} | {figures} |");
     }
     for (name, range) in parts.iter().filter(|_| parts.len() > 1) {
-        let figures =
-            |score: &dyn Fn(&Parts) -> f32| scored(&samples[range.clone()], &trained.scores[range.clone()], score, all).figures();
-        let _ = writeln!(text, "| the messages of {name}, rules and tokens | {} |", figures(&Parts::score));
-        let _ = writeln!(text, "| the messages of {name}, rules alone | {} |", figures(&|parts| parts.rules));
+        let figures = |parts: &[Parts], score: &dyn Fn(&Parts) -> f32| {
+            scored(&samples[range.clone()], &parts[range.clone()], score, all).figures()
+        };
+        let _ = writeln!(text, "| {name}: rules and tokens | {} |", figures(&trained.scores, &Parts::score));
+        let _ = writeln!(text, "| {name}: rules alone | {} |", figures(&trained.scores, &|parts| parts.rules));
+        let _ = writeln!(text, "| {name}: by fits without the source | {} |", figures(&trained.by_source, &Parts::score));
     }
 }
 
