@@ -16,7 +16,7 @@ use super::learned::Learning;
 use super::model::Model;
 use super::patterns::{Matched, Patterns, evidence_of};
 use super::rules::{self, Calibration, Condition, Family, Mode, Rule, RuleErrors, RuleFile, RuleSources, Thresholds};
-use super::scale::{self, Part, Sum, rounded};
+use super::scale::{self, Part, Sum, rounded, strongest};
 use super::text::evidence;
 use crate::mail::{Domain, Finding, Judgement, RuleHit, SpamLevel, closest};
 
@@ -217,7 +217,7 @@ impl Engine {
                 RuleHit { rule: rule.id.clone(), points: 0.0, evidence }
             });
         }
-        let (tokens, token_hit) = self.token_hit(facts, learning).unzip();
+        let (tokens, token_hit) = self.token_hit(facts, learning, strongest(&parts)).unzip();
         let findings = facts.findings.iter().filter(|finding| finding.points != 0.0).map(hit_of);
         // What has points of its own.
         for hit in token_hit.into_iter().filter(|hit| hit.points != 0.0).chain(findings) {

@@ -28,6 +28,8 @@ pub struct Sample {
     pub tokens: Tokens,
     /// The places of the rules that hit, in the order of [`Engine::rules`].
     pub hits: Vec<u16>,
+    /// Only words are learned from it: its names and hosts are invented, so that rules about them see what nobody sends.
+    pub words_only: bool,
 }
 
 /// What was fitted, and how it did on messages that it had not seen.
@@ -45,6 +47,8 @@ pub struct Trained {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parts {
     pub rules: f32,
+    /// The points of the strongest of them.
+    pub strongest: f32,
     /// Log-odds of the token model.
     pub tokens: f32,
 }
@@ -52,7 +56,7 @@ pub struct Parts {
 impl Parts {
     /// As [`Engine::assess`] adds them up.
     pub fn score(&self) -> f32 {
-        self.rules + Engine::token_points(self.tokens)
+        self.rules + Engine::token_points(self.tokens, self.strongest)
     }
 }
 
@@ -76,7 +80,8 @@ pub fn train(engine: &Engine, samples: &[Sample], progress: &mut dyn FnMut(&str)
     progress("everything");
     let model = tokens::fit(samples, &everything);
     let points = rules::fit(engine, samples, &everything);
-    let cuts = levels::cut(samples.iter().zip(&scores).map(|(sample, parts)| (parts.score(), sample.spam)));
+    let judged = samples.iter().zip(&scores).filter(|(sample, _)| !sample.words_only);
+    let cuts = levels::cut(judged.map(|(sample, parts)| (parts.score(), sample.spam)));
     Trained { model, points, cuts, scores, by_source }
 }
 
@@ -94,8 +99,8 @@ fn judge_others(engine: &Engine, samples: &[Sample], inside: &dyn Fn(&Sample) ->
     let points: Vec<f32> = points.iter().map(|rule| rule.points).collect();
     for (sample, parts) in samples.iter().zip(scores) {
         if !inside(sample) {
-            let rules = engine.sum_of(&sample.hits, &points);
-            *parts = Parts { rules, tokens: model.log_odds(&sample.tokens) };
+            let (rules, strongest) = engine.sum_of(&sample.hits, &points);
+            *parts = Parts { rules, strongest, tokens: model.log_odds(&sample.tokens) };
         }
     }
 }

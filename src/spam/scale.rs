@@ -23,6 +23,11 @@ pub(super) struct Sum {
     pub level: SpamLevel,
 }
 
+/// The most points of one part; 0 where none has any.
+pub(super) fn strongest(parts: &[Part]) -> f32 {
+    parts.iter().map(|part| part.points).fold(0.0, f32::max)
+}
+
 /// A family with a cap: the strongest rules count in full, the others for what is left. Points below zero are not touched.
 pub(super) fn sum(parts: &[Part], families: &[Family], thresholds: Thresholds) -> Sum {
     let mut left: Vec<f32> = families.iter().map(|family| family.cap.unwrap_or(f32::INFINITY)).collect();

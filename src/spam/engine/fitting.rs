@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::spam::facts::Facts;
-use crate::spam::scale::Part;
+use crate::spam::scale::{Part, strongest};
 
 impl Engine {
     /// The places of the rules that hit, in the order of [`Engine::rules`].
@@ -14,12 +14,13 @@ impl Engine {
         self.rules.iter().enumerate().filter_map(hit).collect()
     }
 
-    /// The sum of these rules with other points, under the caps of their families.
-    pub fn sum_of(&self, places: &[u16], points: &[f32]) -> f32 {
+    /// The sum of these rules with other points, under the caps of their families, and the points of the strongest of them.
+    pub fn sum_of(&self, places: &[u16], points: &[f32]) -> (f32, f32) {
         let part = |place: &u16| {
             let place = usize::from(*place);
             Part { points: points[place], ..self.part(place) }
         };
-        self.sum(&places.iter().map(part).collect::<Vec<_>>()).score
+        let parts: Vec<Part> = places.iter().map(part).collect();
+        (self.sum(&parts).score, strongest(&parts))
     }
 }

@@ -18,16 +18,18 @@ const LEARNED: &str = "LEARNED";
 /// Points for each unit of log-odds. (Measured on messages that were not fitted to: 1 to 2 do about the same where the fit has seen
 /// mail of the same source; more than 1.5 is worse where it has not.)
 const POINTS: f32 = 1.2;
-/// Words may speak for a message only so far: whoever pastes a page of good prose must not outweigh proof.
+/// Words may speak for a message only so far, and where a rule is nearly a proof hardly at all: whoever pastes a page of good
+/// prose beside a program must not outweigh it.
 const LEAST: f32 = -5.0;
+const LEAST_BESIDE_PROOF: f32 = -1.0;
 const MOST: f32 = 14.0;
 /// Words named as evidence.
 const NAMED: usize = 4;
 
 impl Engine {
-    /// Points for log-odds of the token model.
-    pub fn token_points(log_odds: f32) -> f32 {
-        (log_odds * POINTS).clamp(LEAST, MOST)
+    /// Points for log-odds of the token model, where the strongest rule that hit adds `strongest`.
+    pub fn token_points(log_odds: f32, strongest: f32) -> f32 {
+        (log_odds * POINTS).clamp((LEAST + strongest).min(LEAST_BESIDE_PROOF), MOST)
     }
 
     /// The token model, where there is one.
@@ -42,11 +44,11 @@ impl Engine {
     }
 
     /// What the token model says, with what the platform learned. `None`: there is no model.
-    pub(super) fn token_hit(&self, facts: &Facts, learning: &Learning) -> Option<(f32, RuleHit)> {
+    pub(super) fn token_hit(&self, facts: &Facts, learning: &Learning, strongest: f32) -> Option<(f32, RuleHit)> {
         let model = self.model.as_deref()?;
         let tokens = Tokens::of(facts);
         let log_odds = (model.log_odds(&tokens) + learning.platform.log_odds(&tokens)).clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX);
-        let points = rounded(Engine::token_points(log_odds));
+        let points = rounded(Engine::token_points(log_odds, strongest));
         // Nobody asks why a message is liked.
         let evidence = if points >= 1.0 { loudest(model, facts, &tokens) } else { String::new() };
         Some((log_odds, RuleHit { rule: TOKENS.to_owned(), points, evidence }))

@@ -32,7 +32,7 @@ impl RulePoints {
 }
 
 pub fn fit(engine: &Engine, samples: &[Sample], inside: &dyn Fn(&Sample) -> bool) -> Vec<RulePoints> {
-    let rows: Vec<&Sample> = samples.iter().filter(|sample| inside(sample)).collect();
+    let rows: Vec<&Sample> = samples.iter().filter(|sample| !sample.words_only && inside(sample)).collect();
     let rules = engine.rules();
     let mut columns = vec![Column::default(); rules.len()];
     let mut points: Vec<RulePoints> = rules

@@ -19,6 +19,9 @@ pub struct Arguments {
     /// A table of messages with `label` (ham, or anything else for spam), `source` and `year`; may be given several times
     #[arg(long, value_name = "FILE.tsv", required = true)]
     manifest: Vec<PathBuf>,
+    /// The same, of messages from which only words are learned: written ones, whose hosts are invented
+    #[arg(long, value_name = "FILE.tsv")]
+    words: Vec<PathBuf>,
     /// The rule files that are fitted and written back
     #[arg(long, value_name = "DIR", default_value = "rules")]
     rules: PathBuf,
@@ -38,9 +41,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::load(&arguments.rules).map_err(|errors| Failure::Configuration(errors.to_string()))?.with_model(None);
     let mut samples = Vec::new();
     let mut parts = Vec::new();
-    for path in &arguments.manifest {
+    let manifests = arguments.manifest.iter().map(|path| (path, false));
+    for (path, words_only) in manifests.chain(arguments.words.iter().map(|path| (path, true))) {
         let items = manifest::read(path)?;
-        let read = manifest::each(&items, "reading", |item| sample(&engine, item));
+        let read = manifest::each(&items, "reading", |item| sample(&engine, item, words_only));
         let before = samples.len();
         samples.extend(read.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::CouldNot)?);
         parts.push((path.display().to_string(), before..samples.len()));
@@ -80,7 +84,7 @@ fn scores(samples: &[Sample], trained: &Trained) -> String {
     samples.iter().zip(&trained.scores).zip(&trained.by_source).map(line).collect()
 }
 
-fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {
+fn sample(engine: &Engine, item: &Item, words_only: bool) -> Result<Sample, String> {
     let label = item.cell("label");
     if label.is_empty() {
         return Err(format!("{}: without a label nothing can be learned", item.id));
@@ -95,5 +99,6 @@ fn sample(engine: &Engine, item: &Item) -> Result<Sample, String> {
         author: facts.author_domain().to_ascii_lowercase(),
         tokens: Tokens::of(&facts),
         hits: engine.places_hit(&facts),
+        words_only,
     })
 }

@@ -47,7 +47,7 @@ fn halves(text: &mut String, samples: &[Sample], parts: &[(String, Range<usize>)
 
 fn levels(text: &mut String, samples: &[Sample], trained: &Trained) {
     let cuts = trained.cuts;
-    let scored = scored(samples, &trained.scores, Parts::score, |_| true);
+    let scored = scored(samples, &trained.scores, Parts::score, |sample| !sample.words_only);
     let (hams, spams) = scored.counts();
     let _ = writeln!(
         text,
