@@ -8,9 +8,9 @@ use crate::spam::scale::level_of;
 
 /// How much of the ham each level may hit, on messages that were not fitted to. The promise is 2, 0.5 and 0.05 %; the cuts
 /// stay well inside, since ham elsewhere is of other kinds than the ham here.
-const LOW_HAM: f64 = 0.002;
+const LOW_HAM: f64 = 0.0016;
 const MED_HAM: f64 = 0.0012;
-const HIGH_HAM: f64 = 0.0004;
+const HIGH_HAM: f64 = 0.0005;
 
 /// Where the levels begin, and how a score becomes a probability.
 #[derive(Clone, Copy, Debug, PartialEq)]

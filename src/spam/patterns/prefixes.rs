@@ -101,11 +101,15 @@ struct Starts {
     /// Of expressions that begin where a word does, and of the others.
     words: Vec<Table>,
     anywhere: Vec<Table>,
+    /// By the hash of three letters: in which tables something begins so, a bit each, those of `words` in the lower half.
+    first: Vec<u16>,
 }
 
 /// Lengths by which beginnings are sought; a beginning is in the table of the longest one that it has.
 const LENGTHS: [usize; 5] = [3, 4, 5, 6, 8];
 const BITS: u32 = 14;
+const FIRST_BITS: u32 = 12;
+const ANYWHERE: u32 = 8;
 
 /// Beginnings by their first letters.
 struct Table {
@@ -123,7 +127,7 @@ impl Starts {
         // The order of a map is another in each run.
         let mut beginnings: Vec<_> = beginnings.into_iter().collect();
         beginnings.sort();
-        let mut starts = Starts::default();
+        let mut starts = Starts { first: vec![0; 1 << FIRST_BITS], ..Starts::default() };
         for ((word, beginning), places) in beginnings {
             let tables = if word { &mut starts.words } else { &mut starts.anywhere };
             let length = LENGTHS.into_iter().rfind(|length| *length <= beginning.len()).unwrap_or(LITERAL_MIN);
@@ -132,6 +136,7 @@ impl Starts {
                 tables.push(Table { mask, bits: vec![0; 1 << (BITS - 6)], lists: Vec::new() });
                 tables.len() - 1
             });
+            starts.first[first_of(letters_at(&beginning, 0))] |= 1 << (at as u32 + if word { 0 } else { ANYWHERE });
             tables[at].add((beginning, places));
         }
         starts
@@ -141,10 +146,17 @@ impl Starts {
         let mut in_word = false;
         for (start, letter) in text.iter().enumerate() {
             let letters = letters_at(text, start);
-            if !in_word {
-                self.words.iter().for_each(|table| table.begins(text, start, letters, &mut begins));
+            let asked = self.first[first_of(letters)];
+            if asked != 0 {
+                let mut ask = |tables: &[Table], asked: u16| {
+                    let asked = tables.iter().enumerate().filter(|(at, _)| asked >> at & 1 == 1);
+                    asked.for_each(|(_, table)| table.begins(text, start, letters, &mut begins));
+                };
+                if !in_word {
+                    ask(&self.words, asked);
+                }
+                ask(&self.anywhere, asked >> ANYWHERE);
             }
-            self.anywhere.iter().for_each(|table| table.begins(text, start, letters, &mut begins));
             in_word = letter.is_ascii_alphanumeric() || *letter == b'_';
         }
     }
@@ -189,9 +201,17 @@ fn letters_at(text: &[u8], start: usize) -> u64 {
     }
 }
 
-/// Fibonacci hashing (Knuth, vol. 3, §6.4).
 fn bit_of(letters: u64) -> usize {
-    (letters.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize
+    hashed(letters, BITS)
+}
+
+fn first_of(letters: u64) -> usize {
+    hashed(letters & 0xff_ffff, FIRST_BITS)
+}
+
+/// Fibonacci hashing (Knuth, vol. 3, §6.4).
+fn hashed(letters: u64, bits: u32) -> usize {
+    (letters.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize
 }
 
 /// With what an expression can begin, when that can be told, and whether only where a word begins.
