@@ -364,7 +364,17 @@ impl Engine {
             Condition::Any(inner) => inner.iter().find_map(holds),
             Condition::All(inner) => inner.iter().map(holds).collect::<Option<Vec<_>>>().map(|found| joined(&found)),
             Condition::AtLeast(count, inner) => {
-                let found: Vec<String> = inner.iter().filter_map(holds).collect();
+                // What has to search a text alone comes last, and only while it can still matter.
+                let alone = |inner: &&Condition| matches!(inner, Condition::Pattern(id) if self.patterns.searches_alone(*id));
+                let mut found: Vec<String> = inner.iter().filter(|inner| !alone(inner)).filter_map(holds).collect();
+                let mut left = inner.iter().filter(alone).count();
+                for inner in inner.iter().filter(alone) {
+                    if found.len() >= *count || found.len() + left < *count {
+                        break;
+                    }
+                    left -= 1;
+                    found.extend(holds(inner));
+                }
                 (found.len() >= *count).then(|| joined(&found))
             }
         }

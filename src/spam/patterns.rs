@@ -192,6 +192,12 @@ impl Patterns {
         Matched { facts, sets: sets().map(search).collect(), begun: sets().map(begun).collect() }
     }
 
+    /// Whether looking for it means to read the whole text once more.
+    pub fn searches_alone(&self, id: PatternId) -> bool {
+        let of = &self.sets[id.searched as usize];
+        of.places[id.place].is_none() && !of.prefixes.knows(id.place)
+    }
+
     /// What an expression found, if it did.
     pub fn found(&self, id: PatternId, matched: &Matched<'_>) -> Option<String> {
         let of = &self.sets[id.searched as usize];

@@ -2,8 +2,8 @@
 //! where a word begins, and only where all letters of a beginning stand is an expression tried. Most messages hold few such
 //! beginnings, so that hundreds of expressions cost little more than one.
 //!
-//! Not every expression can be known so (`[0-9]`); those that cannot are searched as a set. Linear: an expression without a
-//! gap is tried within [`REACH`] bytes, one with a gap is searched once through the whole text when its beginning stands there.
+//! Not every expression can be known so (`[0-9]`); those that cannot are searched as a set. Linear: an
+//! expression is tried within [`REACH`] bytes, one with a gap a few times, and then searched once through the whole text.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,8 +18,10 @@ use regex_syntax::hir::literal::Extractor;
 const LITERALS_MAX: usize = 400;
 /// Shorter beginnings stand everywhere.
 const LITERAL_MIN: usize = 3;
-/// How far an expression without a gap can match, in bytes.
+/// How far an expression can match, in bytes.
 const REACH: usize = 1 << 10;
+/// Tries of an expression with a gap. Where it begins more often, the text is searched once, whole.
+const GAP_TRIES: u8 = 32;
 
 /// The expressions of one text that have known beginnings.
 #[derive(Default)]
@@ -29,10 +31,10 @@ pub(super) struct Prefixes {
     expressions: Vec<Option<Expression>>,
 }
 
-enum Expression {
-    Near(Box<Regex>),
-    /// With a gap: only that it begins is looked for here.
-    Gap,
+struct Expression {
+    regex: Box<Regex>,
+    /// With a gap, a try may read far, so that only the first ones are made here.
+    gap: bool,
 }
 
 /// What begins in one text.
@@ -42,7 +44,7 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// `None`: nowhere. `Some(None)`: it begins somewhere. Otherwise where it is.
+    /// `None`: nowhere. `Some(None)`: it begins often, and was not tried at all places. Otherwise where it is.
     pub fn of(&self, place: usize) -> Option<Option<Range<usize>>> {
         self.found.get(place).cloned().flatten()
     }
@@ -56,8 +58,7 @@ impl Prefixes {
         for (place, (pattern, gap)) in patterns.enumerate() {
             let beginnings = beginnings(pattern);
             expressions.push(match &beginnings {
-                Some(_) if gap => Some(Expression::Gap),
-                Some(_) => Some(Expression::Near(Box::new(compile(pattern)?))),
+                Some(_) => Some(Expression { regex: Box::new(compile(pattern)?), gap }),
                 None => None,
             });
             let (word, beginnings) = beginnings.unwrap_or_default();
@@ -77,17 +78,20 @@ impl Prefixes {
             return Begun::default();
         }
         let mut found: Vec<Option<Option<Range<usize>>>> = vec![None; self.expressions.len()];
+        let mut tries = vec![0_u8; self.expressions.len()];
         self.starts.each(text, |start, places| {
             for &place in places {
-                match &self.expressions[place] {
-                    Some(Expression::Near(regex)) if found[place].is_none() => {
-                        let end = text.len().min(start + REACH);
-                        let input = Input::new(text).span(start..end).anchored(Anchored::Yes);
-                        found[place] = regex.find(input).map(|found| Some(found.range()));
+                let Some(expression) = self.expressions[place].as_ref().filter(|_| found[place].is_none()) else { continue };
+                if expression.gap {
+                    if tries[place] == GAP_TRIES {
+                        found[place] = Some(None);
+                        continue;
                     }
-                    Some(Expression::Gap) => found[place] = Some(None),
-                    _ => {}
+                    tries[place] += 1;
                 }
+                let end = text.len().min(start + REACH);
+                let input = Input::new(text).span(start..end).anchored(Anchored::Yes);
+                found[place] = expression.regex.find(input).map(|found| Some(found.range()));
             }
         });
         Begun { found }
