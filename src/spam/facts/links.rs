@@ -49,6 +49,8 @@ pub(in crate::spam) struct Link {
     pub user: bool,
     /// What an anchor shows.
     pub shown: String,
+    /// Whose place it is, where that is a service at which anybody can put something up.
+    pub hosting: Option<hosting::Hosting>,
 }
 
 impl Link {
@@ -66,7 +68,9 @@ impl Link {
             "data" | "javascript" | "vbscript" | "file" => (String::new(), None, false),
             _ => return None,
         };
-        Some(Link { place, host, port, user, shown: evidence(shown), url })
+        let mut link = Link { place, host, port, user, shown: evidence(shown), url, hosting: None };
+        link.hosting = hosting::hosting(&link.host, link.path());
+        Some(link)
     }
 
     pub fn scheme_is(&self, scheme: &str) -> bool {

@@ -2,7 +2,6 @@
 
 use super::{clickable, clicks, registered_label};
 use crate::spam::checks::identity::longest_consonants;
-use crate::spam::facts::hosting::hosting;
 use crate::spam::facts::{Facts, Link, organisation, shorteners};
 
 pub(in crate::spam::checks) fn link_encoded_host(facts: &Facts) -> Option<String> {
@@ -197,9 +196,7 @@ pub(in crate::spam::checks) fn link_hyphened_host(facts: &Facts) -> Option<Strin
 
 /// Links to names that somebody registered for the purpose; neither to shorteners nor to places for everybody.
 fn strange(facts: &Facts) -> impl Iterator<Item = &Link> {
-    clicks(facts).filter(|link| {
-        !link.leads_to_address() && !shorteners::is_shortener(&link.host) && hosting(&link.host, link.path()).is_none()
-    })
+    clicks(facts).filter(|link| !link.leads_to_address() && !shorteners::is_shortener(&link.host) && link.hosting.is_none())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What kind of place a link leads to: shorteners, free pages, files, forms, tunnels, pictures of strangers.
 
 use super::{author_organisation, clickable, clicks};
-use crate::spam::facts::hosting::{Hosting, hosting};
+use crate::spam::facts::hosting::Hosting;
 use crate::spam::facts::{Facts, Link, Place, organisation, shorteners};
 use crate::spam::text::evidence;
 
@@ -20,7 +20,7 @@ pub(in crate::spam::checks) fn link_stored_page(facts: &Facts) -> Option<String>
         let path = link.path().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
         [".html", ".htm", ".shtml", ".xhtml", ".svg"].iter().any(|end| path.ends_with(end))
     };
-    clickable(facts, |link| hosting(&link.host, link.path()) == Some(Hosting::Files) && is_page(link))
+    clickable(facts, |link| link.hosting == Some(Hosting::Files) && is_page(link))
 }
 
 pub(in crate::spam::checks) fn link_free_form(facts: &Facts) -> Option<String> {
@@ -38,7 +38,7 @@ pub(in crate::spam::checks) fn link_tunnel(facts: &Facts) -> Option<String> {
 /// A picture that lies where anybody drops pictures; companies have a host for theirs.
 pub(in crate::spam::checks) fn image_at_strangers(facts: &Facts) -> Option<String> {
     let mut images = facts.links.all.iter().filter(|link| link.place == Place::Image);
-    images.find(|link| hosting(&link.host, link.path()) == Some(Hosting::Images)).map(|link| evidence(&link.url))
+    images.find(|link| link.hosting == Some(Hosting::Images)).map(|link| evidence(&link.url))
 }
 
 /// A picture in a bucket of files, under no name.
@@ -46,9 +46,7 @@ pub(in crate::spam::checks) fn image_in_bucket(facts: &Facts) -> Option<String> 
     let own = author_organisation(facts);
     let mut images = facts.links.all.iter().filter(|link| link.place == Place::Image);
     let bucket = |link: &&Link| {
-        hosting(&link.host, link.path()) == Some(Hosting::Files)
-            && !link.host.ends_with("cloudfront.net")
-            && organisation(&link.host) != own
+        link.hosting == Some(Hosting::Files) && !link.host.ends_with("cloudfront.net") && organisation(&link.host) != own
     };
     images.find(bucket).map(|link| evidence(&link.url))
 }
@@ -141,6 +139,6 @@ fn file_extension(link: &Link) -> String {
 
 fn leads_to(facts: &Facts, kind: Hosting) -> Option<String> {
     let own = author_organisation(facts);
-    let found = clicks(facts).find(|link| hosting(&link.host, link.path()) == Some(kind) && organisation(&link.host) != own);
+    let found = clicks(facts).find(|link| link.hosting == Some(kind) && organisation(&link.host) != own);
     found.map(|link| evidence(&link.url))
 }
