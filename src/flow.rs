@@ -6,6 +6,9 @@
 //! DELIVER   due → routed → offered → settled: delivered | retry | held | bounced
 //! ```
 //!
+//! A users' report leaves the path after RECEIVE: it teaches, and is not kept (`reports`). Judging uses what was taught (`lessons`), and
+//! each recipient's domain sees a message with its own settings and memory (`domains`).
+//!
 //! Each phase is a few short functions; what happens on failure stands above each. Details live in the leaves: `smtp` speaks,
 //! `checks` asks, `store` keeps, `scan` and `spam` judge, `queue` schedules and settles. This file decides nothing by itself but
 //! the order; `decide` is pure.
@@ -177,7 +180,7 @@ impl Flow {
     /// Keeping and judging start together. The reply goes out when the message is durable **and** either judged or
     /// `smtp.verdict_wait` is over. When it cannot be kept: 451 or 452, and the sender still has it. A crash before the verdict
     /// is recorded leaves a message without one: the next start scans it. A crash before the reply leaves the sender with its
-    /// copy: the message comes twice rather than never.
+    /// copy: the message comes twice rather than never. A users' report is answered when what it taught is durable, and is no message.
     pub async fn content(self: &Arc<Self>, mut envelope: Envelope, body: ReceivedBody) -> Reply {
         if let Some(label) = self.label_of(&envelope) {
             return self.reported(&envelope, &body.body(), label).await;

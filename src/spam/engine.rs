@@ -323,9 +323,9 @@ impl Engine {
         }
     }
 
-    /// Of a rule that names its level instead of reaching it.
-    pub(super) fn named_level(&self, rule: &str) -> Option<SpamLevel> {
-        self.rules.iter().find(|known| known.id == rule)?.level
+    /// Of a rule that names its level instead of reaching it, and is on.
+    pub(super) fn named_level(&self, id: &str) -> Option<SpamLevel> {
+        self.part_of(id)?.level
     }
 
     /// Runs every rule on its own examples: a sentence for each `hit` that does not hit and each `miss` that does not miss.

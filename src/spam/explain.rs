@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::{Engine, Fired, Kind};
 use super::patterns::Searched;
-use super::rules::{Condition, Mode, Thresholds};
+use super::rules::{Condition, Thresholds};
 use super::scale::{Part, level_of, rounded};
 use crate::mail::{RuleHit, SpamLevel};
 
@@ -82,7 +82,7 @@ impl Explanation {
     pub fn new(engine: &Engine, score: f32, level: SpamLevel, hits: &[RuleHit], fired: Option<&[Fired]>) -> Explanation {
         let reasons: Vec<Reason> = hits.iter().map(|hit| reason(engine, hit, fired)).collect();
         let levels = engine.levels();
-        let is_named = level > level_of(score, levels) || hits.iter().any(|hit| engine.names_level(&hit.rule));
+        let is_named = level > level_of(score, levels) || hits.iter().any(|hit| engine.named_level(&hit.rule).is_some());
         let from = |level: SpamLevel| engine.threshold(level).unwrap_or_default();
         let place = SpamLevel::ALL.iter().position(|known| *known == level).unwrap_or_default();
         let above = SpamLevel::ALL.get(place + 1).copied();
@@ -202,12 +202,6 @@ fn turns(engine: &Engine, level: SpamLevel, reasons: &[Reason]) -> Vec<String> {
     }
     sentences.truncate(TURNS_MAX);
     sentences
-}
-
-impl Engine {
-    fn names_level(&self, id: &str) -> bool {
-        self.rule(id).is_some_and(|(rule, _, _)| rule.level.is_some() && rule.mode == Mode::On)
-    }
 }
 
 /// Where a condition looks, in words; several places when it looks at several.

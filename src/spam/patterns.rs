@@ -6,7 +6,8 @@
 //! costs there is a factor of ten. The price: no letters beyond ASCII in `[…]`.
 //!
 //! Expressions with a gap (`[^.]*`, `{0,80}`) stay out of the sets: each that has begun doubles the states of the common
-//! automaton, which then is built anew for every text. They are searched alone, when a condition asks.
+//! automaton, which then is built anew for every text. They are found by their beginnings (`prefixes`), as most expressions for
+//! bodies are, or searched alone, when a condition asks and it can still matter.
 
 mod prefixes;
 

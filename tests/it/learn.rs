@@ -2,15 +2,13 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::sync::Arc;
 
+use feedgate::admin::OperationError;
 use feedgate::admin::lessons::Take;
 use feedgate::admin::operations::Selection;
-use feedgate::admin::{OperationError, Operations};
 use feedgate::queue::{By, Mode, Steer};
 use feedgate::spam::{Digest, Label};
-use feedgate::store::{History, Taught};
-use feedgate::telemetry::Metrics;
+use feedgate::store::Taught;
 
 use crate::gateway::{Gateway, command, domain, wait_for};
 use crate::world::{self, World};
@@ -102,34 +100,12 @@ fn what_is_wanted_must_be_said() {
     }
 }
 
-pub fn operations(world: &World) -> Operations {
-    let (flow, metrics) = (world.flow(), Arc::new(Metrics::new()));
-    Operations {
-        queue: flow.queue.clone(),
-        checks: flow.checks.clone(),
-        resolver: Arc::clone(&flow.resolver),
-        history: History::new(&flow.store),
-        store: flow.store.clone(),
-        config: Arc::clone(&flow.config),
-        scanner: Arc::clone(&flow.scanner),
-        clock: Arc::clone(&flow.clock),
-        metrics,
-        lessons: flow.lessons.clone(),
-        engine: {
-            let flow = Arc::clone(flow);
-            Arc::new(move || flow.engine.load_full())
-        },
-        reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
-        started_at: flow.now(),
-    }
-}
-
 const QUARANTINED: &str = "[domains.\"customer.example\".spam]\nenabled = true\nmed = \"quarantine\"\n";
 
 #[tokio::test]
 async fn what_leaves_quarantine_teaches_its_domain() {
     let world = World::new(&world::domain("customer.example", &["203.0.113.5"], QUARANTINED)).await;
-    let operations = operations(&world);
+    let operations = world.operations();
     let content = format!("From: ann@sender.example\r\nSubject: minutes\r\n\r\n{}\r\n", gtube());
     let mut ids = Vec::new();
     for recipient in ["jane@customer.example", "joe@customer.example", "sue@customer.example"] {
@@ -158,7 +134,7 @@ async fn what_leaves_quarantine_teaches_its_domain() {
 #[tokio::test]
 async fn what_is_in_the_queue_is_learned_by_its_id() {
     let world = World::new(&world::domain("customer.example", &["203.0.113.5"], "")).await;
-    let operations = operations(&world);
+    let operations = world.operations();
     let id = world.take(&["jane@customer.example"], "From: ann@sender.example\r\nSubject: spins\r\n\r\nspins\r\n").await;
     let learn = async |take, label| operations.lessons_queued(id, take, label, None, "alice", Mode::ForReal).await;
     let learned = learn(Take::Itself, Some(Label::Spam)).await.unwrap();

@@ -9,7 +9,6 @@ use feedgate::admin::seen::{ClientQuery, Seen};
 use feedgate::admin::{Operations, serve_http, serve_socket};
 use feedgate::checks::{Case, Kind};
 use feedgate::mail::{Finding, Reply, Verdict};
-use feedgate::store::History;
 use feedgate::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,7 +52,7 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let operations = Arc::new(operations(&world, Arc::clone(&metrics)));
+        let operations = Arc::new(Operations { metrics: Arc::clone(&metrics), ..world.operations() });
         let serving = tokio::spawn(serve_http(listener, operations, std::future::pending()));
         House { world, address, metrics, serving }
     }
@@ -94,25 +93,6 @@ impl House {
     /// A link to this case, as a reply carries it.
     async fn link(&self, case: &Case) -> String {
         self.world.flow().checks.cases.record(URL, case).await.expect("a link")
-    }
-}
-
-fn operations(world: &World, metrics: Arc<Metrics>) -> Operations {
-    let flow = world.flow();
-    Operations {
-        queue: flow.queue.clone(),
-        checks: flow.checks.clone(),
-        resolver: Arc::clone(&flow.resolver),
-        history: History::new(&flow.store),
-        store: flow.store.clone(),
-        config: Arc::clone(&flow.config),
-        scanner: Arc::clone(&flow.scanner),
-        clock: Arc::clone(&flow.clock),
-        lessons: flow.lessons.clone(),
-        metrics,
-        reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
-        engine: Arc::new(|| Arc::new(feedgate::spam::Engine::builtin())),
-        started_at: flow.now(),
     }
 }
 
@@ -287,7 +267,7 @@ async fn links_outlive_a_restart() {
     let reply = house.first_try("192.0.2.1", "out.sender.example").await;
     house.serving.abort();
     house.world.restart().await;
-    let again = operations(&house.world, Arc::clone(&house.metrics));
+    let again = Operations { metrics: Arc::clone(&house.metrics), ..house.world.operations() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     house.address = listener.local_addr().unwrap();
     house.serving = tokio::spawn(serve_http(listener, Arc::new(again), std::future::pending()));
@@ -302,7 +282,7 @@ async fn check_client_shows_the_whole_reasoning_and_changes_nothing() {
         zone.addresses.insert("out.sender.example".parse().unwrap(), vec!["192.0.2.1".parse().unwrap()]);
         zone.texts.insert("sender.example".parse().unwrap(), vec![b"v=spf1 ip4:192.0.2.1 -all".to_vec()]);
     });
-    let operations = operations(&house.world, Arc::clone(&house.metrics));
+    let operations = Operations { metrics: Arc::clone(&house.metrics), ..house.world.operations() };
     let query = ClientQuery {
         client: "192.0.2.1".parse().unwrap(),
         helo: Some("out.sender.example".to_owned()),
@@ -336,7 +316,7 @@ async fn check_client_shows_the_whole_reasoning_and_changes_nothing() {
 #[tokio::test]
 async fn check_client_is_asked_over_the_socket() {
     let house = House::greylisting().await;
-    let operations = Arc::new(operations(&house.world, Arc::clone(&house.metrics)));
+    let operations = Arc::new(Operations { metrics: Arc::clone(&house.metrics), ..house.world.operations() });
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let serving = tokio::spawn(serve_socket(path.clone(), operations, std::future::pending()));

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use feedgate::admin::Operations;
 use feedgate::admin::replay::{Levels, ReplayOrder};
 use feedgate::mail::{
     Client, Decision, Envelope, IdSource, Judgement, MailParameters, Protocol, Recipient, ReversePath, SpamLevel, Timestamp,
@@ -14,8 +13,7 @@ use feedgate::mail::{
 use feedgate::spam::{
     Assessment, Change, Engine, Explanation, Facts, Mode, Rehearsal, Replay, RuleFile, RuleSources, Thresholds, Vector,
 };
-use feedgate::store::{History, RealDisk, Store, StoreSettings};
-use feedgate::telemetry::Metrics;
+use feedgate::store::{RealDisk, Store, StoreSettings};
 
 use crate::world::{World, domain};
 
@@ -325,26 +323,6 @@ async fn vectors_are_kept_found_and_swept() {
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();
 }
 
-fn operations(world: &World) -> Operations {
-    let flow = world.flow();
-    let rules = Arc::clone(flow);
-    Operations {
-        queue: flow.queue.clone(),
-        checks: flow.checks.clone(),
-        resolver: Arc::clone(&flow.resolver),
-        history: History::new(&flow.store),
-        store: flow.store.clone(),
-        config: Arc::clone(&flow.config),
-        scanner: Arc::clone(&flow.scanner),
-        clock: Arc::clone(&flow.clock),
-        metrics: Arc::new(Metrics::new()),
-        reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
-        engine: Arc::new(move || rules.engine.load_full()),
-        lessons: flow.lessons.clone(),
-        started_at: flow.now(),
-    }
-}
-
 const SPAM: &str = "From: Joe <joe@sender.example>\r\nTo: jane@customer.example\r\nSubject: hello\r\n\r\n\
                     YJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n";
 
@@ -359,7 +337,7 @@ async fn a_message_that_went_through_is_explained_and_rehearsed() {
     let world = World::new(&domain("customer.example", &["203.0.113.5"], spam)).await;
     let id = world.take(&["jane@customer.example"], SPAM).await;
     world.until("the quarantine", async || (world.status(id).await == "quarantined").then_some(())).await;
-    let operations = operations(&world);
+    let operations = world.operations();
 
     let explained = operations.spam_explain(id).await.unwrap();
     assert_eq!(explained.explanation.level, SpamLevel::Med, "{explained:?}");
@@ -383,7 +361,7 @@ async fn a_message_that_went_through_is_explained_and_rehearsed() {
 async fn mail_that_is_gone_is_explained_and_rehearsed() {
     let spam = "[domains.\"customer.example\".spam]\nenabled = true\n";
     let world = World::new(&domain("customer.example", &["203.0.113.5"], spam)).await;
-    let operations = operations(&world);
+    let operations = world.operations();
     let engine = (operations.engine)();
     let assessment = assess(&engine, "From: a@sender.example\r\nSubject: x\r\n\r\nSee http://192.0.2.7/login");
     let envelope = envelope(world.now());

@@ -10,7 +10,7 @@ use feedgate::spam::Label;
 use crate::authentication::Signer;
 use crate::clamd::Clamd;
 use crate::gateway::{self, Gateway, program, repository};
-use crate::learn::{gtube, operations};
+use crate::learn::gtube;
 use crate::world::{DAY, MINUTE, World, domain, text};
 
 const SPAM: &str = "spam@report.msp.example";
@@ -233,7 +233,7 @@ async fn what_leaves_quarantine_teaches_the_senders_reputation() {
     let world = World::new(&domain("customer.example", &[OWN], settings)).await;
     let spf = b"v=spf1 ip4:192.0.2.1 -all".to_vec();
     world.dns.change(|zone| zone.texts.insert("sender.example".parse().unwrap(), vec![spf]));
-    let operations = operations(&world);
+    let operations = world.operations();
     let content = |number: usize| format!("From: joe@sender.example\r\nSubject: minutes {number}\r\n\r\n{}\r\n", gtube());
     let mut ids = Vec::new();
     for number in 0..6 {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use feedgate::admin::Operations;
 use feedgate::checks::Checks;
 use feedgate::config::{Config, Current};
 use feedgate::daemon::{serve_session, tell_alerts};
@@ -23,7 +24,7 @@ use feedgate::queue::{OutageState, Queue, Selector};
 use feedgate::sim;
 use feedgate::smtp::{Timeouts, TlsMemory};
 use feedgate::spam::{Change, Engine, RuleInfo, Thresholds};
-use feedgate::store::{Entry, RealDisk, Store, StoreSettings};
+use feedgate::store::{Entry, History, RealDisk, Store, StoreSettings};
 use feedgate::telemetry::{Line, MailLog, Metrics};
 use rustls::ServerConfig;
 use tempfile::TempDir;
@@ -294,6 +295,27 @@ impl World {
             assert!(started.elapsed() < PATIENCE, "waited in vain for {what}; it went so:\n{}", self.story());
             self.pass(step);
             tokio::time::sleep(MOMENT).await;
+        }
+    }
+
+    /// What an operator can do here. There is no file to reload.
+    pub fn operations(&self) -> Operations {
+        let flow = self.flow();
+        let rules = Arc::clone(flow);
+        Operations {
+            queue: flow.queue.clone(),
+            checks: flow.checks.clone(),
+            resolver: Arc::clone(&flow.resolver),
+            history: History::new(&flow.store),
+            store: flow.store.clone(),
+            config: Arc::clone(&flow.config),
+            scanner: Arc::clone(&flow.scanner),
+            clock: Arc::clone(&flow.clock),
+            metrics: Arc::new(Metrics::new()),
+            reload: Arc::new(|| Box::pin(async { Err("there is no file".to_owned()) })),
+            engine: Arc::new(move || rules.engine.load_full()),
+            lessons: flow.lessons.clone(),
+            started_at: flow.now(),
         }
     }
 

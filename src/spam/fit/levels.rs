@@ -11,6 +11,8 @@ use crate::spam::scale::level_of;
 const LOW_HAM: f64 = 0.0016;
 const MED_HAM: f64 = 0.0012;
 const HIGH_HAM: f64 = 0.0005;
+/// Points between two levels, and from zero to the lowest, at least.
+const APART: f32 = 0.5;
 
 /// Where the levels begin, and how a score becomes a probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,9 +38,9 @@ pub fn cut(scores: impl Iterator<Item = (f32, bool)> + Clone) -> Cuts {
     let above = |share: f64| (scored.threshold(share) * 10.0).floor() / 10.0 + 0.1;
     let (low, med, high) = (above(LOW_HAM), above(MED_HAM), above(HIGH_HAM));
     let (even, steepness) = calibrate(scores);
-    let low = low.max(0.5);
-    let med = med.max(low + 0.5);
-    Cuts { low, med, high: high.max(med + 0.5), even, steepness }
+    let low = low.max(APART);
+    let med = med.max(low + APART);
+    Cuts { low, med, high: high.max(med + APART), even, steepness }
 }
 
 /// One-dimensional logistic regression with both classes counting the same (Platt 1999).
